@@ -1,0 +1,97 @@
+"""Whole-image undistortion through OpenCV's maps."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import DataError
+from .aquacal import CameraData
+
+
+@dataclass(frozen=True, slots=True)
+class UndistortionData:
+    """Where each pixel of the undistorted grid lies in the raw image.
+
+    Attributes:
+        K_new: Intrinsics of the undistorted grid, shape (3, 3), float64: OpenCV's optimal new
+            camera matrix with ``alpha=0`` (no pixel looks outside of the raw image).
+        map_x: Raw u, shape (H, W), float32.
+        map_y: Raw v, shape (H, W), float32.
+    """
+
+    K_new: Tensor
+    map_x: NDArray[np.float32]
+    map_y: NDArray[np.float32]
+
+    @property
+    def inside(self) -> Tensor:
+        """Pixels whose source lies within the raw image, shape (H, W), bool."""
+        height, width = self.map_x.shape
+        return torch.from_numpy(
+            (self.map_x >= 0)
+            & (self.map_x <= width - 1)
+            & (self.map_y >= 0)
+            & (self.map_y <= height - 1)
+        )
+
+
+def compute_undistortion_maps(camera: CameraData) -> UndistortionData:
+    """Maps that remove the lens distortion of a camera.
+
+    Args:
+        camera: Calibrated camera.
+
+    Returns:
+        Maps and intrinsics of the undistorted grid, which has the raw image's size.
+    """
+    K, coefficients = camera.K.numpy(), camera.dist_coeffs.numpy()
+    if camera.is_fisheye:
+        K_new = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
+            K, coefficients, camera.image_size, np.eye(3), balance=0.0
+        )
+        map_x, map_y = cv2.fisheye.initUndistortRectifyMap(
+            K, coefficients, np.eye(3), K_new, camera.image_size, cv2.CV_32FC1
+        )
+    else:
+        K_new, _ = cv2.getOptimalNewCameraMatrix(K, coefficients, camera.image_size, alpha=0)
+        map_x, map_y = cv2.initUndistortRectifyMap(
+            K, coefficients, None, K_new, camera.image_size, cv2.CV_32FC1
+        )
+    return UndistortionData(torch.from_numpy(np.asarray(K_new, dtype=np.float64)), map_x, map_y)
+
+
+def undistort_image(
+    image: NDArray[np.generic], undistortion: UndistortionData
+) -> NDArray[np.generic]:
+    """Remove lens distortion from an image.
+
+    Args:
+        image: shape (H, W) or (H, W, C), uint8, uint16 or float32.
+        undistortion: From :func:`compute_undistortion_maps`.
+
+    Returns:
+        Same shape and dtype. Bicubic: bilinear interpolation blurs by an amount that depends on
+        the sub-pixel phase, which later shows as a bias of the matching.
+
+    Raises:
+        DataError: The image has another size than the calibration.
+    """
+    height, width = undistortion.map_x.shape
+    if image.shape[:2] != (height, width):
+        raise DataError(
+            f"image is {image.shape[1]} x {image.shape[0]}; the calibration is for "
+            f"{width} x {height}"
+        )
+    return np.asarray(
+        cv2.remap(
+            image,
+            undistortion.map_x,
+            undistortion.map_y,
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+    )

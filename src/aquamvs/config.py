@@ -1,0 +1,344 @@
+"""The configuration file (``config.yaml``): one typed model, strict keys.
+
+Paths in the file are relative to it.
+
+Sections and keys are those that AquaMVS 1.x users know. Keys of a 1.x file that no longer mean
+anything are listed in ``RETIRED_KEYS`` with the reason, accepted, and reported in one notice.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import ConfigError
+from .pathways import MatcherType, Pathway, PipelineMode, find_pathway
+
+_LOGGER = logging.getLogger(__name__)
+_MAX_FILE_BYTES = 1 << 20
+
+RETIRED_KEYS: dict[str, str] = {
+    "quality_preset": "presets are written out as plain values by `aquamvs init`",
+    "dense_matching.roma_anchor_width": "it never changed RoMa's resolution",
+    "dense_matching.roma_anchor_height": "it never changed RoMa's resolution",
+    "reconstruction.cost_function": "the cost is zero-mean NCC; SSIM was slower and less accurate",
+    "reconstruction.depth_batch_size": "memory is bounded by the engine itself",
+    "reconstruction.depth_tolerance": "views must agree within their own uncertainty (sigma)",
+    "reconstruction.roma_depth_tolerance": "views must agree within their own uncertainty (sigma)",
+    "reconstruction.voxel_size": "duplicates are removed between views, not on a world grid",
+    "reconstruction.bpa_radii": "ball pivoting is gone; see reconstruction.surface_method",
+    "reconstruction.outlier_removal_enabled": "views vote on every point",
+    "reconstruction.outlier_nb_neighbors": "views vote on every point",
+    "reconstruction.outlier_std_ratio": "views vote on every point",
+    "runtime.save_features": "matches are returned by aquamvs.matching",
+    "runtime.keep_intermediates": "depth maps are always kept",
+    "runtime.viz_enabled": "figures are drawn by aquamvs.visualization and the benchmark report",
+    "runtime.viz_stages": "figures are drawn by aquamvs.visualization and the benchmark report",
+    "runtime.benchmark_extractors": "the benchmark runs the pathways of one table (--pathways)",
+    "runtime.benchmark_clahe": "set sparse_matching.clahe_enabled",
+    "runtime.icp_max_distance": "an argument of aquamvs.evaluation.icp",
+}
+"""Dotted key of AquaMVS 1.x -> why it has no effect any more."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class PreprocessingConfig(_Section):
+    """Frames to read and colours.
+
+    Attributes:
+        color_norm_enabled: Bring the cameras' colours together before matching.
+        color_norm_method: ``gain`` scales each channel to the rig's mean level; ``histogram``
+            matches each channel's whole distribution to the rig's average one.
+        frame_start: First frame.
+        frame_stop: End of the range (exclusive); null: the last frame.
+        frame_step: Every how many frames.
+    """
+
+    color_norm_enabled: bool = False
+    color_norm_method: Literal["gain", "histogram"] = "gain"
+    frame_start: Annotated[int, Field(ge=0)] = 0
+    frame_stop: Annotated[int, Field(ge=1)] | None = None
+    frame_step: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.frame_stop is not None and self.frame_stop <= self.frame_start:
+            raise ValueError("frame_stop must be greater than frame_start")
+        return self
+
+
+class SparseMatchingConfig(_Section):
+    """Keypoints and their matching (``matcher_type`` lightglue or sift), and choice of pairs.
+
+    Attributes:
+        extractor_type: Features for LightGlue.
+        max_keypoints: Strongest keypoints kept per image.
+        detection_threshold: Of the learned extractors; lower finds more.
+        clahe_enabled: Equalise local contrast before detection.
+        clahe_clip_limit: Of CLAHE.
+        num_neighbors: Source cameras per reference camera.
+        include_center: Auxiliary cameras may be sources.
+        filter_threshold: Smallest match score of LightGlue.
+        weights: ``official``, or a folder with the checkpoint files.
+    """
+
+    extractor_type: Literal["aliked", "disk", "superpoint", "sift"] = "aliked"
+    max_keypoints: Annotated[int, Field(ge=8, le=100_000)] = 2048
+    detection_threshold: Annotated[float, Field(ge=0, le=1)] = 0.005
+    clahe_enabled: bool = False
+    clahe_clip_limit: Annotated[float, Field(gt=0)] = 2.0
+    num_neighbors: Annotated[int, Field(ge=1)] = 4
+    include_center: bool = True
+    filter_threshold: Annotated[float, Field(ge=0, le=1)] = 0.1
+    weights: str = "official"
+
+
+class DenseMatchingConfig(_Section):
+    """Dense matching (``matcher_type: roma``).
+
+    Attributes:
+        certainty_threshold: Smallest certainty of a correspondence that is triangulated.
+        max_correspondences: Per pair.
+        weights: ``official``, or a checkpoint file.
+    """
+
+    certainty_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    max_correspondences: Annotated[int, Field(ge=8)] = 100_000
+    weights: str = "official"
+
+
+class ReconstructionConfig(_Section):
+    """Depth, surface and fusion.
+
+    Attributes:
+        num_depths: Hypotheses of the plane sweep over the depth range.
+        window_size: Side of the matching window, px (odd).
+        depth_margin: Added to both ends of the depth range of the sparse points, metres.
+        min_consistent_views: Views that must agree on a point, where that many see it.
+        min_confidence: Depth of lower confidence is dropped.
+        surface_method: ``heightfield``, or ``poisson`` (extra ``mesh``).
+        poisson_depth: Octree depth of the Poisson reconstruction.
+        grid_resolution: Cell of the height map, metres; null: the images' GSD.
+        target_faces: Simplify the mesh to about so many faces; null: keep all.
+        region_of_interest: [x_min, y_min, x_max, y_max] of the world frame, metres; null: all that
+            two cameras see.
+        height_range: [z_min, z_max] of the world frame, metres; null: found by the engine.
+    """
+
+    num_depths: Annotated[int, Field(ge=8, le=4096)] = 128
+    window_size: Annotated[int, Field(ge=3, le=63)] = 7
+    depth_margin: Annotated[float, Field(ge=0)] = 0.05
+    min_consistent_views: Annotated[int, Field(ge=2)] = 3
+    min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.1
+    surface_method: Literal["heightfield", "poisson"] = "heightfield"
+    poisson_depth: Annotated[int, Field(ge=4, le=14)] = 9
+    grid_resolution: Annotated[float, Field(gt=0)] | None = None
+    target_faces: Annotated[int, Field(ge=4)] | None = None
+    region_of_interest: tuple[float, float, float, float] | None = None
+    height_range: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.window_size % 2 == 0:
+            raise ValueError("window_size must be odd")
+        roi = self.region_of_interest
+        if roi is not None and not (roi[0] < roi[2] and roi[1] < roi[3]):
+            raise ValueError("region_of_interest must be [x_min, y_min, x_max, y_max]")
+        if self.height_range is not None and not self.height_range[0] < self.height_range[1]:
+            raise ValueError("height_range must be [z_min, z_max] with z_min < z_max")
+        return self
+
+
+class RuntimeConfig(_Section):
+    """How to run.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        save_consistency_maps: Write how many views agree on each pixel.
+        quiet: No progress bars.
+    """
+
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    save_consistency_maps: bool = False
+    quiet: bool = False
+
+
+class PipelineConfig(_Section):
+    """Everything that one reconstruction needs.
+
+    Attributes:
+        calibration_path: AquaCal JSON file.
+        output_dir: Where results go.
+        camera_input_map: Camera name to image folder or video file.
+        mask_dir: Folder of ``<camera>.png`` masks in undistorted space, white = keep.
+        pipeline_mode: ``sparse``, ``full`` or ``surface``.
+        matcher_type: ``lightglue``, ``roma`` or ``sift`` (needs no weights).
+        preprocessing: See :class:`PreprocessingConfig`.
+        sparse_matching: See :class:`SparseMatchingConfig`.
+        dense_matching: See :class:`DenseMatchingConfig`.
+        reconstruction: See :class:`ReconstructionConfig`.
+        runtime: See :class:`RuntimeConfig`.
+    """
+
+    calibration_path: Path
+    output_dir: Path
+    camera_input_map: Annotated[dict[str, Path], Field(min_length=2)]
+    mask_dir: Path | None = None
+    pipeline_mode: PipelineMode = PipelineMode.SURFACE
+    matcher_type: MatcherType = MatcherType.SIFT
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    sparse_matching: SparseMatchingConfig = SparseMatchingConfig()
+    dense_matching: DenseMatchingConfig = DenseMatchingConfig()
+    reconstruction: ReconstructionConfig = ReconstructionConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def pathway(self) -> Pathway:
+        """The row of the pathway table that this configuration selects."""
+        return find_pathway(self.pipeline_mode, self.matcher_type)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> PipelineConfig:
+        """Read a configuration file.
+
+        Args:
+            path: YAML file; relative paths in it resolve against its folder.
+
+        Returns:
+            The configuration, with absolute paths.
+
+        Raises:
+            ConfigError: The file is missing or not YAML, a key is unknown (the nearest valid key
+                is named), or a value is out of range.
+        """
+        path = Path(path)
+        data = _drop_retired(path, _parse(path))
+        _check_keys(path, data, cls, "")
+        try:
+            config = cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigError(f"{path}: {_first_fault(error)}") from None
+        return config.resolved(path.parent)
+
+    def resolved(self, folder: Path) -> PipelineConfig:
+        """This configuration with relative paths resolved against ``folder``."""
+
+        def absolute(value: Path) -> Path:
+            return Path(os.path.abspath(folder / value.expanduser()))
+
+        return self.model_copy(
+            update={
+                "calibration_path": absolute(self.calibration_path),
+                "output_dir": absolute(self.output_dir),
+                "camera_input_map": {k: absolute(v) for k, v in self.camera_input_map.items()},
+                "mask_dir": None if self.mask_dir is None else absolute(self.mask_dir),
+            }
+        )
+
+    def to_yaml(self, path: str | Path) -> None:
+        """Write every key, defaults included.
+
+        Args:
+            path: YAML file; paths inside its folder are written relative to it.
+        """
+        from .io import atomic_path
+
+        path = Path(path)
+        data = self.resolved(path.parent).model_dump(mode="json")
+        with atomic_path(path) as temporary:
+            temporary.write_text(
+                yaml.safe_dump(_relative(data, Path(os.path.abspath(path.parent))), sort_keys=False)
+            )
+
+    def hash(self) -> str:
+        """Hash of everything that can change a result (not of places), hexadecimal."""
+        data = self.model_dump(
+            mode="json",
+            exclude={"calibration_path", "output_dir", "camera_input_map", "mask_dir"},
+        )
+        del data["runtime"]["quiet"]
+        for key in ("frame_start", "frame_stop", "frame_step"):
+            del data["preprocessing"][key]
+        return hashlib.sha256(yaml.safe_dump(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _relative(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    def shorten(value: str) -> str:
+        path = Path(value)
+        return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+    places = {key: shorten(data[key]) for key in ("calibration_path", "output_dir")}
+    places["camera_input_map"] = {k: shorten(v) for k, v in data["camera_input_map"].items()}
+    places["mask_dir"] = None if data["mask_dir"] is None else shorten(data["mask_dir"])
+    return {**data, **places}
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"{path}: configuration file not found; expected a YAML file")
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise ConfigError(
+            f"{path}: has {path.stat().st_size} bytes; expected a YAML configuration of under "
+            f"{_MAX_FILE_BYTES} bytes"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ConfigError(f"{path}: has YAML aliases (*name); write the values out")
+        data = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not readable as YAML ({reason})") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: holds a {type(data).__name__}; expected keys and values")
+    return data
+
+
+def _drop_retired(path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """Remove retired keys and say so once."""
+    kept: dict[str, Any] = {}
+    dropped: list[str] = []
+    for key, value in data.items():
+        if key in RETIRED_KEYS:
+            dropped.append(key)
+        elif isinstance(value, dict):
+            kept[key] = {k: v for k, v in value.items() if f"{key}.{k}" not in RETIRED_KEYS}
+            dropped += [f"{key}.{k}" for k in value if f"{key}.{k}" in RETIRED_KEYS]
+        else:
+            kept[key] = value
+    if dropped:
+        reasons = "; ".join(f"{key} ({RETIRED_KEYS[key]})" for key in dropped)
+        _LOGGER.warning("%s: keys of AquaMVS 1.x without effect: %s", path, reasons)
+    return kept
+
+
+def _check_keys(path: Path, data: dict[str, Any], model: type[BaseModel], prefix: str) -> None:
+    """Name the nearest valid key before pydantic says only that one is extra."""
+    valid = list(model.model_fields)
+    for key, value in data.items():
+        if key not in valid:
+            near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.0)
+            raise ConfigError(
+                f"{path}: unknown key {prefix}{key}; the nearest valid key is {prefix}{near[0]}"
+            )
+        section = model.model_fields[key].annotation
+        if isinstance(section, type) and issubclass(section, BaseModel) and isinstance(value, dict):
+            _check_keys(path, value, section, f"{prefix}{key}.")
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in fault["loc"] if isinstance(part, (str, int)))
+    found = "" if fault["type"] == "missing" else f" (found {fault['input']!r})"[:120]
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{key or 'configuration'}: {message}{found}"

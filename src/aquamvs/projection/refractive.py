@@ -1,0 +1,301 @@
+"""Projection of a pinhole camera in air that looks through a flat water surface.
+
+For a flat interface the refracted path from a point to the camera lies in the vertical plane that
+holds both, so projection is a one-dimensional problem (Glaeser and Schröcker 2000; Agrawal et al.,
+CVPR 2012). Let the camera stand at height h above the surface, the point at depth d below it and at
+horizontal offset e, |e|² = q, and let the ray meet the surface at offset r·e/|e|. With
+``w = r / (h |e|)`` Snell's law reads
+
+    w (h + k d s) = 1,    s = (1 + (1 - k²) q w²)^(-1/2),    k = n_air / n_water,
+
+which is smooth in q, so the axis below the camera is no special point. The paraxial value
+``w = 1 / (h + k d)`` is a lower bound of the root and the left side is concave in w, so Newton's
+method from there converges from below without safeguards, at any angle.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import CalibrationError, ShapeError
+from .snell import refract
+
+_NEWTON_STEPS = {torch.float64: 4, torch.float32: 3}
+"""Steps to the rounding level of the dtype at any incidence; see tests/projection."""
+
+_BLOCK = 1 << 16
+"""Points per block without gradients: keeps the dozen temporaries in the processor's cache."""
+
+_UNIT_TOLERANCE = 1e-4
+"""Largest deviation of the normal's length from 1 that is rounding rather than a mistake."""
+
+
+class RefractiveProjectionModel:
+    """Pinhole intrinsics, a pose, and a flat interface below the camera.
+
+    ``n_air == n_water`` is the plain pinhole camera. The model is immutable and has no distortion:
+    it belongs to undistorted pixels (see :mod:`aquamvs.calibration.lens` for raw ones).
+
+    Args:
+        K: Intrinsics, shape (3, 3), pixels.
+        R: Rotation of ``cam_from_world``, shape (3, 3).
+        t: Translation of ``cam_from_world``, shape (3,) or (3, 1), metres.
+        water_z: The interface contains the world point (0, 0, water_z), metres.
+        normal: Unit normal of the interface from water to air, shape (3,); world frame.
+        n_air: Refractive index on the camera's side.
+        n_water: Refractive index on the scene's side.
+
+    Raises:
+        ShapeError: K, R, t or normal of another shape.
+        CalibrationError: The normal is not a unit vector, the indices are not
+            ``0 < n_air <= n_water``, or the camera is not above the interface.
+    """
+
+    def __init__(
+        self,
+        K: Tensor,
+        R: Tensor,
+        t: Tensor,
+        water_z: float,
+        normal: Tensor,
+        n_air: float,
+        n_water: float,
+    ) -> None:
+        for name, tensor, shape in (("K", K, (3, 3)), ("R", R, (3, 3)), ("normal", normal, (3,))):
+            if tuple(tensor.shape) != shape:
+                raise ShapeError(name, tuple(tensor.shape), str(shape))
+        if t.numel() != 3:
+            raise ShapeError("t", tuple(t.shape), "(3,) or (3, 1)")
+        if not 0 < n_air <= n_water:
+            raise CalibrationError(
+                f"refractive indices are n_air = {n_air} and n_water = {n_water}; expected "
+                "0 < n_air <= n_water (cameras in air look into water)"
+            )
+        length = float(normal.detach().double().norm())
+        if not abs(length - 1) < _UNIT_TOLERANCE:
+            raise CalibrationError(f"interface normal has length {length:.6g}; expected 1")
+        self.K, self.R, self.t, self.normal = K, R, t.reshape(3), normal
+        self.water_z, self.n_air, self.n_water = float(water_z), float(n_air), float(n_water)
+        # Everything below is in float64: camera heights and K⁻¹ are used to 1e-9 px.
+        K64, R64, t64, n64 = (x.double() for x in (self.K, self.R, self.t, self.normal))
+        self._normal = n64 / n64.norm()
+        self._centre = -R64.T @ t64
+        self._surface_point = self._centre.new_tensor([0.0, 0.0, self.water_z])
+        self._height = ((self._centre - self._surface_point) * self._normal).sum()
+        if not float(self._height.detach()) > 0:
+            raise CalibrationError(
+                f"the camera at {[round(x, 4) for x in self._centre.tolist()]} m is "
+                f"{-float(self._height):.4g} m below the water surface (water_z = {water_z} m); "
+                "expected every camera in air"
+            )
+        self._world_from_image = R64.T @ torch.linalg.inv(K64)
+        image_from_world = K64 @ R64
+        level = -self._normal
+        axis = torch.eye(3, dtype=torch.float64, device=level.device)[level.abs().argmin()]
+        east = torch.linalg.cross(level, axis)
+        east = east / east.norm()
+        north = torch.linalg.cross(level, east)
+        self._rows = torch.cat([image_from_world, torch.stack([level, east, north])])
+        self._image_normal = image_from_world @ self._normal
+
+    @property
+    def camera_center(self) -> Tensor:
+        """Optical centre in the world frame, shape (3,), float64, metres."""
+        return self._centre
+
+    @property
+    def camera_height(self) -> Tensor:
+        """Distance of the optical centre from the water surface, scalar, float64, metres."""
+        return self._height
+
+    @property
+    def is_refractive(self) -> bool:
+        """False for the in-air case, where the interface has no optical effect."""
+        return self.n_air != self.n_water
+
+    def to(self, device: str | torch.device) -> RefractiveProjectionModel:
+        """This model with its tensors on ``device``."""
+        return RefractiveProjectionModel(
+            self.K.to(device),
+            self.R.to(device),
+            self.t.to(device),
+            self.water_z,
+            self.normal.to(device),
+            self.n_air,
+            self.n_water,
+        )
+
+    def with_intrinsics(self, K: Tensor) -> RefractiveProjectionModel:
+        """This model with other intrinsics, shape (3, 3): a crop or another resolution."""
+        return RefractiveProjectionModel(
+            K, self.R, self.t, self.water_z, self.normal, self.n_air, self.n_water
+        )
+
+    def cast_ray(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Rays under water that belong to pixels.
+
+        Args:
+            pixels: Undistorted (u, v), shape (..., 2).
+
+        Returns:
+            Origins on the water surface, shape (..., 3), metres, and unit directions under water,
+            shape (..., 3), both in the world frame and the dtype of ``pixels``. Where a pixel looks
+            at or above the horizon, both are NaN with a zero gradient.
+        """
+        if pixels.shape[-1:] != (2,):
+            raise ShapeError("pixels", tuple(pixels.shape), "(..., 2)")
+        normal = self._normal.to(pixels)
+        world_from_image = self._world_from_image.to(pixels)
+        ray = pixels @ world_from_image[:, :2].T + world_from_image[:, 2]
+        direction = ray / ray.norm(dim=-1, keepdim=True)
+        descent = -(direction * normal).sum(-1)
+        # Half a millionth of a radian below the horizon a ray meets the water kilometres away.
+        meets = descent > torch.finfo(pixels.dtype).eps
+        distance = self._height.to(pixels) / torch.where(meets, descent, 1.0)
+        origin = self._centre.to(pixels) + distance[..., None] * direction
+        bent, _ = refract(direction, normal, self.n_air / self.n_water)
+        meets = meets[..., None]
+        return torch.where(meets, origin, torch.nan), torch.where(meets, bent, torch.nan)
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels at which points under water appear.
+
+        Args:
+            points: World frame, shape (..., 3), metres.
+
+        Returns:
+            Pixels (u, v), shape (..., 2), in the dtype of ``points``, and a mask, shape (...,):
+            True where the point lies on or below the water surface (anywhere, if
+            ``n_air == n_water``) and its ray enters the camera from the front. Other pixels are
+            NaN, with a zero gradient. Image bounds are the caller's to check.
+        """
+        flat = self._flatten(points)
+        if flat.requires_grad or self._rows.requires_grad or len(flat) <= _BLOCK:
+            pixels, valid = self._pixels(self._trace(flat))
+        else:
+            pixels = flat.new_empty(len(flat), 2)
+            valid = torch.empty(len(flat), dtype=torch.bool, device=flat.device)
+            for start in range(0, len(flat), _BLOCK):
+                block = slice(start, start + _BLOCK)
+                pixels[block], valid[block] = self._pixels(self._trace(flat[block]))
+        return pixels.reshape(*points.shape[:-1], 2), valid.reshape(points.shape[:-1])
+
+    def project_with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`project` and the closed-form derivative of the pixel with respect to the point.
+
+        Args:
+            points: World frame, shape (..., 3), metres.
+
+        Returns:
+            Pixels, shape (..., 2); Jacobian d(u, v)/d(x, y, z), shape (..., 2, 3), px per metre;
+            mask, shape (...,). Invalid entries are NaN.
+        """
+        path = self._trace(self._flatten(points))
+        pixels, valid = self._pixels(path)
+        rows, image_normal = self._rows.to(points), self._image_normal.to(points)
+        if path.bend is None:
+            d_image = rows[:3].expand(len(pixels), 3, 3)
+        else:
+            # image = w a + (w l - 1) b with a, l linear in the point; dw from F(w, q, d) = 0:
+            # ∂F/∂q = -w³ (1-k²) k d s³ / 2, ∂F/∂d = w k s, dq = 2 (e, n)·dP, dd = dl.
+            along, level, depth, east, north, q, w = path.bend
+            k = self.n_air / self.n_water
+            s = torch.rsqrt(1 + (1 - k * k) * q * w**2)
+            kds3 = k * depth * s**3
+            slope = self._height.to(points) + kds3
+            horizontal = east[:, None] * rows[4] + north[:, None] * rows[5]
+            d_w = (w**3 * (1 - k * k) * kds3 / slope)[:, None] * horizontal
+            d_w = d_w - (w * k * s / slope)[:, None] * rows[3]
+            straight = rows[:3] + image_normal[:, None] * rows[3]
+            lever = torch.stack(along, dim=-1) + level[:, None] * image_normal
+            d_image = w[:, None, None] * straight + lever[:, :, None] * d_w[:, None, :]
+        depth_z = path.image[2][:, None, None]
+        jacobian = (d_image[:, :2] - pixels[:, :, None] * d_image[:, 2:]) / depth_z
+        jacobian = torch.where(valid[:, None, None], jacobian, torch.nan)
+        batch = points.shape[:-1]
+        return pixels.reshape(*batch, 2), jacobian.reshape(*batch, 2, 3), valid.reshape(batch)
+
+    @staticmethod
+    def _flatten(points: Tensor) -> Tensor:
+        if points.shape[-1:] != (3,):
+            raise ShapeError("points", tuple(points.shape), "(..., 3)")
+        return points.reshape(-1, 3)
+
+    def _trace(self, points: Tensor) -> _Path:
+        """Homogeneous pixels of points, shape (N, 3), in structure-of-arrays form for speed."""
+        if points.requires_grad:  # a NaN would come back as a NaN gradient; zero is as invalid
+            finite = torch.isfinite(points).all(-1, keepdim=True)
+            points = torch.where(finite, points, torch.nan).nan_to_num(0.0)
+            known = finite[:, 0]
+        else:
+            known = None
+        centre, rows = self._centre.to(points), self._rows.to(points)
+        x, y, z = (points[:, i] - centre[i] for i in range(3))
+        image = [r[0] * x + r[1] * y + r[2] * z for r in rows[:3]]
+        if not self.is_refractive:
+            return _Path(image, known, None)
+        level, east, north = (r[0] * x + r[1] * y + r[2] * z for r in rows[3:])
+        depth = level - self._height.to(points)
+        under = depth >= 0
+        q = east * east + north * north
+        w = self._solve(q, depth.clamp(min=0))
+        lift = w * level - 1
+        bent = [w * a + b * lift for a, b in zip(image, self._image_normal.to(points), strict=True)]
+        under = under if known is None else under & known
+        return _Path(bent, under, _Bend(image, level, depth, east, north, q, w))
+
+    def _solve(self, q: Tensor, depth: Tensor) -> Tensor:
+        """Root w of ``w (h + k d s(w)) = 1``; gradients by the implicit function theorem."""
+        k = self.n_air / self.n_water
+        height = self._height.to(q)
+        kd, c = k * depth, (1 - k * k) * q
+        with torch.no_grad():
+            w = 1 / (height + kd)
+            for _ in range(_NEWTON_STEPS.get(q.dtype, 3) - 1):
+                s = torch.rsqrt(c * (w * w) + 1)
+                kds = kd * s
+                kds3 = kds * (s * s)
+                w = ((kds3 - kds) * w + 1) / (kds3 + height)
+            s = torch.rsqrt(c * (w * w) + 1)
+            slope = height + kd * (s * s * s)
+        # The last step carries the gradient: at the root only the residual depends on the inputs.
+        residual = w * (height + kd * torch.rsqrt(c * (w * w) + 1)) - 1
+        return w - residual / slope
+
+    @staticmethod
+    def _pixels(path: _Path) -> tuple[Tensor, Tensor]:
+        """Divide by z; NaN and False where the ray does not enter the camera from the front."""
+        u, v, z = path.image
+        valid = (z > torch.finfo(z.dtype).eps) & (z < torch.inf)
+        if path.visible is not None:
+            valid = valid & path.visible
+        z = torch.where(valid, z, 1.0)
+        blank = torch.where(valid, 0.0, torch.nan).to(z)
+        return torch.stack([torch.addcdiv(blank, u, z), torch.addcdiv(blank, v, z)], dim=-1), valid
+
+
+class _Bend(NamedTuple):
+    """The terms of ``image = w along + (w level - 1) image_normal``, each of shape (N,)."""
+
+    along: list[Tensor]
+    level: Tensor
+    depth: Tensor
+    east: Tensor
+    north: Tensor
+    q: Tensor
+    w: Tensor
+
+
+class _Path(NamedTuple):
+    """Points on their way to the camera.
+
+    ``image`` lists homogeneous x, y, z, each of shape (N,); ``visible`` is None where every point
+    may be seen; ``bend`` is None in air.
+    """
+
+    image: list[Tensor]
+    visible: Tensor | None
+    bend: _Bend | None
