@@ -33,6 +33,7 @@ RETIRED_KEYS: dict[str, str] = {
     "reconstruction.depth_tolerance": "views must agree within their own uncertainty (sigma)",
     "reconstruction.roma_depth_tolerance": "views must agree within their own uncertainty (sigma)",
     "reconstruction.voxel_size": "duplicates are removed between views, not on a world grid",
+    "reconstruction.poisson_depth": "the octree follows the cloud's own point spacing",
     "reconstruction.bpa_radii": "ball pivoting is gone; see reconstruction.surface_method",
     "reconstruction.outlier_removal_enabled": "views vote on every point",
     "reconstruction.outlier_nb_neighbors": "views vote on every point",
@@ -121,13 +122,13 @@ class ReconstructionConfig(_Section):
     """Depth, surface and fusion.
 
     Attributes:
-        num_depths: Hypotheses of the plane sweep over the depth range.
+        num_depths: Hypotheses of the plane sweep over the depth range; null: as many as one-pixel
+            steps need.
         window_size: Side of the matching window, px (odd).
         depth_margin: Added to both ends of the depth range of the sparse points, metres.
-        min_consistent_views: Views that must agree on a point, where that many see it.
+        min_consistent_views: Views that must agree on a point.
         min_confidence: Depth of lower confidence is dropped.
         surface_method: ``heightfield``, or ``poisson`` (extra ``mesh``).
-        poisson_depth: Octree depth of the Poisson reconstruction.
         grid_resolution: Cell of the height map, metres; null: the images' GSD.
         target_faces: Simplify the mesh to about so many faces; null: keep all.
         region_of_interest: [x_min, y_min, x_max, y_max] of the world frame, metres; null: all that
@@ -135,13 +136,12 @@ class ReconstructionConfig(_Section):
         height_range: [z_min, z_max] of the world frame, metres; null: found by the engine.
     """
 
-    num_depths: Annotated[int, Field(ge=8, le=4096)] = 128
+    num_depths: Annotated[int, Field(ge=8, le=4096)] | None = None
     window_size: Annotated[int, Field(ge=3, le=63)] = 7
     depth_margin: Annotated[float, Field(ge=0)] = 0.05
-    min_consistent_views: Annotated[int, Field(ge=2)] = 3
+    min_consistent_views: Annotated[int, Field(ge=2)] = 2
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.1
     surface_method: Literal["heightfield", "poisson"] = "heightfield"
-    poisson_depth: Annotated[int, Field(ge=4, le=14)] = 9
     grid_resolution: Annotated[float, Field(gt=0)] | None = None
     target_faces: Annotated[int, Field(ge=4)] | None = None
     region_of_interest: tuple[float, float, float, float] | None = None
@@ -244,6 +244,18 @@ class PipelineConfig(_Section):
                 "mask_dir": None if self.mask_dir is None else absolute(self.mask_dir),
             }
         )
+
+    def with_device(self, device: str) -> PipelineConfig:
+        """This configuration on another device.
+
+        Raises:
+            ConfigError: No such kind of device.
+        """
+        try:
+            runtime = RuntimeConfig(**{**self.runtime.model_dump(), "device": device})
+        except ValidationError:
+            raise ConfigError(f"device is {device!r}; expected cpu, cuda or cuda:N") from None
+        return self.model_copy(update={"runtime": runtime})
 
     def to_yaml(self, path: str | Path) -> None:
         """Write every key, defaults included.

@@ -268,6 +268,11 @@ def test_the_closed_form_jacobian_is_the_derivative(
     assert valid.all()
     assert torch.allclose(jacobian, expected.permute(1, 0, 2), rtol=1e-10, atol=1e-8)
     assert torch.equal(pixels, model.project(points)[0])
+    direction = torch.tensor([0.3, -2.0, 0.7], dtype=torch.float64)
+    _, rate, _ = model.project_along(points, direction)
+    assert torch.allclose(rate, jacobian @ direction, rtol=1e-10)
+    _, unseen, _ = model.project_with_jacobian(torch.tensor([[0.0, 0, -9]], dtype=torch.float64))
+    assert torch.isnan(unseen).all()
 
 
 @pytest.mark.parametrize(

@@ -193,30 +193,64 @@ class RefractiveProjectionModel:
             Pixels, shape (..., 2); Jacobian d(u, v)/d(x, y, z), shape (..., 2, 3), px per metre;
             mask, shape (...,). Invalid entries are NaN.
         """
+        axes = torch.eye(3, dtype=points.dtype, device=points.device)
+        pixels, rates, valid = self._project_along(points, list(axes))
+        return pixels, torch.stack(rates, dim=-1), valid
+
+    def project_along(self, points: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`project` and the rate at which the pixel moves as the point moves.
+
+        Args:
+            points: World frame, shape (..., 3), metres.
+            direction: Motion of every point, shape (3,), metres.
+
+        Returns:
+            Pixels, shape (..., 2); rate, shape (..., 2), px per ``direction``; mask, shape (...,).
+            Invalid entries are NaN.
+        """
+        pixels, (rate,), valid = self._project_along(points, [direction.to(points)])
+        return pixels, rate, valid
+
+    def _project_along(
+        self, points: Tensor, directions: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
         path = self._trace(self._flatten(points))
         pixels, valid = self._pixels(path)
-        rows, image_normal = self._rows.to(points), self._image_normal.to(points)
+        blank = torch.where(valid, 0.0, torch.nan).to(points)
+        depth_z = torch.where(valid, path.image[2], 1.0)
+        rates = []
+        for direction in directions:
+            d_u, d_v, d_z = self._image_rate(path, direction)
+            rate = [
+                torch.addcdiv(blank, d - pixel * d_z, depth_z)
+                for d, pixel in ((d_u, pixels[:, 0]), (d_v, pixels[:, 1]))
+            ]
+            rates.append(torch.stack(rate, dim=-1).reshape(*points.shape[:-1], 2))
+        return (
+            pixels.reshape(*points.shape[:-1], 2),
+            rates,
+            valid.reshape(points.shape[:-1]),
+        )
+
+    def _image_rate(self, path: _Path, direction: Tensor) -> list[Tensor]:
+        """Derivative of the homogeneous pixel along a world direction; see :class:`_Bend`.
+
+        By the implicit function theorem on F(w, q, d) = w (h + k d s) - 1 with
+        ∂F/∂w = h + k d s³, ∂F/∂q = -w³ (1-k²) k d s³ / 2 and ∂F/∂d = w k s.
+        """
+        rows, image_normal = self._rows.to(direction), self._image_normal.to(direction)
+        moved = rows @ direction
         if path.bend is None:
-            d_image = rows[:3].expand(len(pixels), 3, 3)
-        else:
-            # image = w a + (w l - 1) b with a, l linear in the point; dw from F(w, q, d) = 0:
-            # ∂F/∂q = -w³ (1-k²) k d s³ / 2, ∂F/∂d = w k s, dq = 2 (e, n)·dP, dd = dl.
-            along, level, depth, east, north, q, w = path.bend
-            k = self.n_air / self.n_water
-            s = torch.rsqrt(1 + (1 - k * k) * q * w**2)
-            kds3 = k * depth * s**3
-            slope = self._height.to(points) + kds3
-            horizontal = east[:, None] * rows[4] + north[:, None] * rows[5]
-            d_w = (w**3 * (1 - k * k) * kds3 / slope)[:, None] * horizontal
-            d_w = d_w - (w * k * s / slope)[:, None] * rows[3]
-            straight = rows[:3] + image_normal[:, None] * rows[3]
-            lever = torch.stack(along, dim=-1) + level[:, None] * image_normal
-            d_image = w[:, None, None] * straight + lever[:, :, None] * d_w[:, None, :]
-        depth_z = path.image[2][:, None, None]
-        jacobian = (d_image[:, :2] - pixels[:, :, None] * d_image[:, 2:]) / depth_z
-        jacobian = torch.where(valid[:, None, None], jacobian, torch.nan)
-        batch = points.shape[:-1]
-        return pixels.reshape(*batch, 2), jacobian.reshape(*batch, 2, 3), valid.reshape(batch)
+            return [rate.expand(path.image[2].shape) for rate in moved[:3]]
+        along, level, depth, east, north, q, w = path.bend
+        k = self.n_air / self.n_water
+        s = torch.rsqrt((1 - k * k) * q * (w * w) + 1)
+        kds3 = k * depth * (s * s * s)
+        half_q = east * moved[4] + north * moved[5]
+        d_w = w * ((1 - k * k) * (w * w) * kds3 * half_q - k * s * moved[3])
+        d_w = d_w / (kds3 + self._height.to(direction))
+        straight = moved[:3] + image_normal * moved[3]
+        return [w * straight[i] + d_w * (along[i] + level * image_normal[i]) for i in range(3)]
 
     @staticmethod
     def _flatten(points: Tensor) -> Tensor:

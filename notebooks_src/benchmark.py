@@ -1,0 +1,234 @@
+# %% [markdown]
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/tlancaster6/AquaMVS/blob/main/docs/tutorial/benchmark.ipynb)
+#
+# # Benchmarking Reconstruction Pathways
+#
+# A *pathway* is one way from images to a surface: a matcher together with an engine.
+#
+# - **LightGlue**, **RoMa** and **SIFT** are matchers: they find the same points in several images.
+#   With the engine `sparse` these points are triangulated and meshed, for a quick look; with `full`
+#   they are the seeds of a depth map for every camera, and the depth maps are fused.
+# - The **surface sweep** needs no matcher: it moves a height map of the bed up and down until all
+#   cameras agree, and derives the depth maps from it.
+#
+# LightGlue and RoMa are networks whose published weights are downloaded once. SIFT and the surface
+# sweep need nothing but the images, so this tutorial runs those: without a network or a GPU, in a
+# few minutes on two cores. The commands are the same for all of them.
+
+# %% [markdown]
+# ## Installation
+#
+# The next cell installs AquaMVS on Colab. Anywhere else it does nothing: there, install AquaMVS
+# once, as the README says.
+
+# %%
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:
+    package = "aquamvs @ git+https://github.com/tlancaster6/AquaMVS@main"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", package], check=True)
+
+# %%
+from pathlib import Path
+
+from aquamvs.benchmark import BenchmarkResult
+from aquamvs.calibration import load_calibration_data
+from aquamvs.datasets import load_ground_truth, make_example
+from aquamvs.evaluation import depth_limit
+from aquamvs.io import load_depth_map
+from aquamvs.pathways import PATHWAYS, MatcherType
+from aquamvs.visualization import (
+    plot_accuracy,
+    plot_depth_comparison,
+    plot_runtime_and_points,
+    plot_stage_times,
+)
+
+# %% [markdown]
+# ## Dataset
+#
+# AquaMVS renders its own example: a sand bed with a cichlid's bower, seen through the water surface
+# by a rig of cameras, with exact ground truth. `small` has 5 cameras of 400 x 300 pixels; `medium`
+# and `full` have 13 cameras of 800 x 600 and of 1600 x 1200, and take longer in proportion. To
+# benchmark your own images, point `CONFIG` at your `config.yaml`.
+
+# %%
+SCALE = "small"
+DATASET = Path("demo") / f"example-{SCALE}"
+CONFIG = DATASET / "config.yaml"
+FRAME = 0
+
+if not DATASET.exists():
+    make_example(DATASET, scale=SCALE)
+print(CONFIG.read_text())
+
+# %% [markdown]
+# ## Running the Benchmark
+#
+# The command line is the primary interface. Without `--pathways` it runs every pathway:
+#
+# ```console
+# $ aquamvs benchmark config.yaml --frame 0
+# ```
+#
+# Here it runs those that need no downloaded weights. In the table, look at time and coverage first,
+# then at the median error *in units of the rig's limit*: the error that a tenth of a pixel of
+# matching noise leaves at that distance. At 1 x the limit, a pathway is as good as the rig allows.
+
+# %% tags=["measured"]
+offline = [p.name for p in PATHWAYS if p.matcher_type in (None, MatcherType.SIFT)]
+command = ["aquamvs", "benchmark", str(CONFIG), "--frame", str(FRAME)]
+command += ["--pathways", ",".join(offline)]
+completed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+print(completed.stdout)
+
+# %% [markdown]
+# The command leaves four things in the output folder: `benchmark.json` for programs,
+# `benchmark.md` for notes, `benchmark.html` with figures for people, and one folder per pathway
+# with its depth maps, clouds and meshes. A pathway that fails stays in the table as a failed row
+# with its reason, and the command's exit code is then 1.
+
+# %% [markdown]
+# ## Loading Results Programmatically
+#
+# `benchmark.json` becomes the same `BenchmarkResult` that `run_benchmark(CONFIG, frame=0)` returns
+# when you run the benchmark from Python instead.
+
+# %%
+output = DATASET / "output" / "benchmark"
+result = BenchmarkResult.from_json((output / "benchmark.json").read_text(encoding="utf-8"))
+for row in result.results:
+    found = f"{row.point_count:,} points" if row.ok else row.error
+    print(f"{row.pathway_name:15} {row.status:7} {found}")
+
+# %% [markdown]
+# Each row holds what the table showed, with units in the names: `timing.total_time_ms`,
+# `timing.stages[name].wall_time_ms`, `point_count`, `cloud_density` (points per square metre of
+# surface covered), `coverage`, `accuracy` and `output_dir`.
+
+# %% [markdown]
+# ## Visualizing Results
+#
+# Time and size of the cloud, side by side. Look for a pathway whose right bar is long and whose
+# left bar is short.
+
+# %% tags=["measured"]
+plot_runtime_and_points(result)
+
+# %% [markdown]
+# More points are not better points: a dense cloud of a wrong surface is still wrong. The errors
+# further down decide.
+
+# %% [markdown]
+# ## Stage Timing Breakdown
+#
+# Where does the time go? Every bar is cut into the stages of its pathway, in the order in which
+# they run. The widest piece is the one worth making faster, or coarser.
+
+# %% tags=["measured"]
+plot_stage_times(result)
+
+# %% tags=["measured"]
+for row in [row for row in result.results if row.ok]:
+    stage, timing = max(row.timing.stages.items(), key=lambda item: item[1].wall_time_ms)
+    share = timing.wall_time_ms / row.timing.total_time_ms
+    print(f"{row.pathway_name}: {share:.0%} of the time goes into {stage.replace('_', ' ')}")
+
+# %% [markdown]
+# ## Comparing Depth Maps
+#
+# Both engines give a ray depth for every pixel of every camera, so two of them can be laid side by
+# side. Below, one camera's depth: the truth, then each pathway, on one colour scale; underneath,
+# each one's error in units of the rig's limit. White is exact; grey is unknown. Look at where the
+# errors sit: at edges, in shadows of the relief, or everywhere.
+
+# %%
+calibration = load_calibration_data(DATASET / "calibration.json")
+truth = load_ground_truth(DATASET, frame=FRAME)
+camera = calibration.ring_cameras[0]
+folders = {row.pathway_name: row.output_dir for row in result.results if row.output_dir}
+depth_maps = {
+    name: load_depth_map(path)
+    for name, folder in folders.items()
+    if (path := folder / "depth_maps" / f"{camera}.npz").exists()
+}
+models = {
+    name: calibration.projection_model(name, truth.intrinsics(name)) for name in truth.cameras
+}
+limit = depth_limit(
+    list(models.values()),
+    models[camera],
+    truth.depth(camera),
+    sizes=[calibration.cameras[name].image_size for name in models],
+)
+plot_depth_comparison(depth_maps, truth.depth(camera), limit=limit.sigma)
+
+# %% [markdown]
+# The same over all cameras, as one number per pathway: the circle is the median error, the square
+# the root mean square, which also counts the few gross errors. The dashed line is the rig's limit.
+
+# %%
+plot_accuracy(result)
+
+# %%
+for row in result.results:
+    errors = row.accuracy.depth or row.accuracy.height if row.accuracy else None
+    if errors is None or errors.median_over_limit is None:
+        continue
+    print(
+        f"{row.pathway_name}: median {1000 * errors.median_abs_m:.2f} mm, "
+        f"{errors.median_over_limit:.1f} x the rig's limit; RMS {1000 * errors.rms_m:.2f} mm; "
+        f"{errors.coverage:.0%} covered"
+    )
+
+# %% [markdown]
+# ## Selecting a Pathway
+#
+# No pathway is best at everything, but some are never the right choice: those that another one
+# beats in time *and* in coverage *and* in error. What remains is a trade. The next cell works it
+# out from the numbers just measured, so on your images it may say something else.
+
+# %% tags=["measured"]
+scores = {}
+for row in result.results:
+    errors = row.accuracy.depth or row.accuracy.height if row.accuracy else None
+    if row.ok and errors is not None:
+        scores[row.pathway_name] = (
+            row.timing.total_time_ms / 1000,
+            errors.rms_m * 1000,
+            -errors.coverage,
+        )
+print(f"{'pathway':15} {'time':>8} {'RMS error':>10} {'coverage':>9}")
+for name, (seconds, rms_mm, lacking) in scores.items():
+    beaten = [
+        other
+        for other, score in scores.items()
+        if other != name and all(a <= b for a, b in zip(score, scores[name], strict=True))
+    ]
+    verdict = f"beaten in everything by {beaten[0]}" if beaten else "worth considering"
+    print(f"{name:15} {seconds:6.1f} s {rms_mm:7.2f} mm {-lacking:8.0%}  {verdict}")
+
+# %% tags=["measured"]
+done = [row for row in result.results if row.ok]
+fastest = min(done, key=lambda row: row.timing.total_time_ms).pathway_name
+most_exact = min(scores, key=lambda name: scores[name][1])
+most_complete = min(scores, key=lambda name: scores[name][2])
+print(f"For a first look: {fastest}.")
+print(f"For measurements of the surface: {most_exact}.")
+print(f"Where gaps hurt most: {most_complete}.")
+
+# %% [markdown]
+# Two things the numbers cannot know. A height map has one height above each point of the bed, so
+# walls, overhangs and fish need the depth maps of a `full` pathway. And the learned matchers earn
+# their weights where images are hard: turbid, dim, or with little texture.
+
+# %% [markdown]
+# ## Next Steps
+#
+# - Set the pathway that you chose in your `config.yaml` (`pipeline_mode` and `matcher_type`) and
+#   run it over all frames with `aquamvs run config.yaml`: see the
+#   [command line guide](../cli_guide.rst).
+# - [End-to-end reconstruction in Python](notebook.ipynb) takes a reconstruction apart, stage by
+#   stage.
+# - When a pathway fails, [Troubleshooting](../troubleshooting.md) explains its message.

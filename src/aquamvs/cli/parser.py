@@ -1,0 +1,108 @@
+"""The one parser of the command line; the CLI guide is generated from it.
+
+It imports nothing heavy, so that ``aquamvs --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from ..pathways import PATHWAYS
+
+SCALES = ("small", "medium", "full")
+SCENES = ("bower", "low_texture", "boxes", "board", "plane")
+
+Command = Callable[[argparse.Namespace], int]
+"""Runs a parsed command and returns the exit code."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; ``command`` of the result names the one chosen."""
+    parser = argparse.ArgumentParser(
+        prog="aquamvs",
+        description="Refractive multi-view stereo: cameras in air, scene under water.",
+        epilog="Exit codes: 0 done, 1 a frame or pathway failed, 2 wrong input.",
+    )
+    parser.add_argument("--version", action="version", version=f"aquamvs {version('aquamvs')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_benchmark(commands)
+    _add_example(commands)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=summary, description=summary)
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "run", "Reconstruct the frames of a dataset.")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="configuration file (YAML)")
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda or cuda:N; overrides the file"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="redo frames that an earlier run has finished"
+    )
+    _add_verbosity(parser)
+
+
+def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "benchmark",
+        "Compare the pathways on one frame: time, memory, points, density and, with ground truth, "
+        "error.",
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="configuration file (YAML)")
+    parser.add_argument(
+        "--frame", type=int, default=0, metavar="N", help="frame number (default 0)"
+    )
+    parser.add_argument(
+        "--pathways",
+        metavar="NAMES",
+        help="comma-separated names of pathways to run (default: all): "
+        + ", ".join(pathway.name for pathway in PATHWAYS),
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="instead of the configured output folder"
+    )
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda or cuda:N; overrides the file"
+    )
+    _add_verbosity(parser)
+
+
+def _add_example(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "example",
+        "Make an example dataset with exact ground truth, or fetch the real one.",
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to create")
+    parser.add_argument(
+        "--scale",
+        choices=SCALES,
+        default="small",
+        help="small: 5 cameras of 400 x 300; medium: 13 of 800 x 600; full: 13 of 1600 x 1200 "
+        "(default small)",
+    )
+    parser.add_argument("--scene", choices=SCENES, default="bower", help="scene (default bower)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random")
+    parser.add_argument("--frames", type=int, default=1, metavar="N", help="number of frames")
+    parser.add_argument("--masks", action="store_true", help="also write masks")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace OUT if it holds something"
+    )
+    _add_verbosity(parser)
+
+
+def _add_verbosity(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress, only the result")
+    group.add_argument("-v", "--verbose", action="store_true", help="log what happens")

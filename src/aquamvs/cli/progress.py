@@ -1,0 +1,57 @@
+"""Progress for people: one bar per stage, only on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..pathways import Stage
+
+
+class StageBars:
+    """Shows the running stage as a bar on standard error."""
+
+    def __init__(self, title: str = "", *, quiet: bool = False) -> None:
+        self._title = title
+        self._shown = not quiet and sys.stderr.isatty()
+        self._stage: Stage | None = None
+        self._bar: Any = None
+
+    def __call__(self, stage: Stage, done: int, total: int) -> None:
+        """Tell how far a stage is."""
+        if not self._shown:
+            return
+        if stage is not self._stage:
+            self._open(stage, total)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self.close()
+
+    def _open(self, stage: Stage, total: int) -> None:
+        from tqdm import tqdm
+
+        self.close()
+        self._stage = stage
+        name = stage.replace("_", " ")
+        self._bar = tqdm(total=total, desc=f"{self._title}{name}", leave=False, file=sys.stderr)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._stage = None, None
+
+
+def line_printer(*, quiet: bool) -> Callable[[str], None] | None:
+    """Prints progress lines over each other on a terminal; None where nobody looks."""
+    if quiet or not sys.stderr.isatty():
+        return None
+
+    def show(line: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{line}")
+        sys.stderr.flush()
+
+    return show

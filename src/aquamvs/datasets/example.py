@@ -1,0 +1,239 @@
+"""Writer of rendered datasets: images, calibration, configuration, masks and ground truth."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from ..calibration import CalibrationData
+from ..errors import DataError
+from ..io import atomic_path, write_image
+from ..types import DepthMap
+from .builder import make_scene
+from .ground_truth import save_frame_truth, save_provenance, true_surface
+from .imaging import Imaging
+from .render import render_view, true_depth
+from .rigs import make_rig, resize_rig, save_calibration
+from .scene import Scene, SceneKind, SceneOptions
+from .solids import Part
+from .storage import new_folder
+
+Progress = Callable[[str], None]
+"""Called with a line about what has been written."""
+
+
+class ExampleScale(StrEnum):
+    """Sizes of the example dataset."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    rig: str
+    image_size: tuple[int, int] | None
+
+
+_SCALES = {
+    ExampleScale.SMALL: _Scale("small5", None),
+    ExampleScale.MEDIUM: _Scale("ring13", (800, 600)),
+    ExampleScale.FULL: _Scale("ring13", None),
+}
+
+
+def make_example(
+    out: str | Path,
+    *,
+    scale: ExampleScale | str = ExampleScale.SMALL,
+    seed: int = 0,
+    scene: SceneKind | str = SceneKind.BOWER,
+    frames: int = 1,
+    options: SceneOptions | None = None,
+    masks: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Make the example dataset.
+
+    Args:
+        out: Folder to create.
+        scale: ``small`` (5 cameras of 400 x 300), ``medium`` (13 of 800 x 600) or ``full`` (13 of
+            1600 x 1200).
+        seed: Of everything random.
+        scene: Kind of scene (see :func:`~.builder.make_scene`).
+        frames: Number of frames.
+        options: What the seed shall not decide.
+        masks: Also write masks.
+        overwrite: Replace a folder that holds something.
+        workers: Threads; all processors when absent.
+        progress: Called with a line for every image.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: See :func:`write_dataset`.
+    """
+    try:
+        preset = _SCALES[ExampleScale(scale)]
+    except ValueError:
+        raise DataError(
+            f"there is no example scale {str(scale)!r}; expected one of {', '.join(ExampleScale)}"
+        ) from None
+    return write_dataset(
+        out,
+        rig=preset.rig,
+        scene_kind=scene,
+        seed=seed,
+        frames=frames,
+        image_size=preset.image_size,
+        options=options,
+        masks=masks,
+        overwrite=overwrite,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def write_dataset(
+    out: str | Path,
+    *,
+    rig: CalibrationData | str | Path,
+    scene_kind: SceneKind | str,
+    seed: int,
+    frames: int = 1,
+    image_size: tuple[int, int] | None = None,
+    options: SceneOptions | None = None,
+    imaging: Imaging | None = None,
+    masks: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Render a dataset with ground truth into a folder, which appears whole or not at all.
+
+    Args:
+        out: Folder to create.
+        rig: Rig, or a name or path for :func:`~.rigs.make_rig`.
+        scene_kind: Kind of scene (see :func:`~.builder.make_scene`).
+        seed: Of scene, gains and noise.
+        frames: Number of frames; fish (``SceneOptions.n_fish``) move between them.
+        image_size: (width, height) to which the rig's images are resized.
+        options: What the seed shall not decide.
+        imaging: Options of camera and water.
+        masks: Also write masks (undistorted space, white where the bed or something on it is seen
+            in the first frame, black on the tank's walls and beyond).
+        overwrite: Replace a folder that holds something.
+        workers: Threads; all processors when absent. The files do not depend on them.
+        progress: Called with a line for every image.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: The folder holds something and ``overwrite`` is False, or cannot be written;
+            ``frames`` is not positive; the scene is unknown or does not fit the rig.
+        CalibrationError: The rig's file is not a usable calibration.
+    """
+    if frames < 1:
+        raise DataError(f"frames is {frames}; expected a whole number, at least 1")
+    if isinstance(rig, CalibrationData):
+        rig_name = "custom"
+        calibration = rig if image_size is None else resize_rig(rig, image_size)
+    else:
+        rig_name = Path(rig).stem
+        calibration = make_rig(rig, image_size=image_size)
+    with new_folder(out, overwrite=overwrite) as folder:
+        scene = make_scene(scene_kind, seed=seed, rig=calibration, options=options)
+        save_calibration(calibration, folder / "calibration.json")
+        writer = _Writer(
+            folder,
+            scene,
+            calibration,
+            imaging or Imaging(),
+            workers or os.cpu_count() or 1,
+            progress or _silent,
+        )
+        for frame in range(frames):
+            writer.frame(frame, masks=masks and frame == 0)
+        _write_config(folder, calibration, masks=masks)
+        width, height = next(iter(calibration.cameras.values())).image_size
+        save_provenance(
+            folder,
+            {
+                **scene.provenance(),
+                "rig": rig_name,
+                "image_size": [width, height],
+                "frames": frames,
+                "software": f"aquamvs {version('aquamvs')}",
+            },
+        )
+    return Path(out)
+
+
+def _silent(_: str) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    folder: Path
+    scene: Scene
+    calibration: CalibrationData
+    imaging: Imaging
+    workers: int
+    progress: Progress
+
+    def frame(self, frame: int, *, masks: bool) -> None:
+        """Write images and truth of a frame."""
+        depths = {}
+        for camera in self.calibration.cameras:
+            image = render_view(
+                self.scene,
+                self.calibration,
+                camera,
+                frame=frame,
+                imaging=self.imaging,
+                workers=self.workers,
+            )
+            path = self.folder / "images" / camera / f"frame_{frame:06d}.png"
+            write_image(path, torch.from_numpy(image).float() / 255)
+            depth, part, K = true_depth(
+                self.scene, self.calibration, camera, frame=frame, workers=self.workers
+            )
+            depths[camera] = _exact(camera, depth, K)
+            if masks:
+                keep = (part != int(Part.NONE)) & (part != int(Part.WALL))
+                write_image(self.folder / "masks" / f"{camera}.png", keep.float())
+            self.progress(f"frame {frame}: {camera}")
+        save_frame_truth(self.folder, frame, depths, true_surface(self.scene))
+
+
+def _exact(camera: str, depth: Tensor, K: Tensor) -> DepthMap:
+    """True depth as a depth map without any uncertainty."""
+    known = torch.isfinite(depth)
+    sigma = torch.where(known, 0.0, torch.nan).float()
+    return DepthMap(camera, depth.float(), known.float(), sigma, K)
+
+
+def _write_config(folder: Path, calibration: CalibrationData, *, masks: bool) -> None:
+    config: dict[str, Any] = {
+        "calibration_path": "calibration.json",
+        "output_dir": "output",
+        "camera_input_map": {camera: f"images/{camera}" for camera in calibration.cameras},
+    }
+    if masks:
+        config["mask_dir"] = "masks"
+    config |= {"pipeline_mode": "full", "matcher_type": "sift"}
+    with atomic_path(folder / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

@@ -1,0 +1,57 @@
+"""What a dense engine is, and the table of those there are."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..errors import ConfigError
+from ..types import DepthMap, View
+from .plane_sweep import PlaneSweep, PlaneSweepOptions
+
+
+class DenseEngine(Protocol):
+    """Estimates the depth map of one view from others of the same instant."""
+
+    def estimate(
+        self, reference: View, sources: Sequence[View], depth_range: tuple[float, float]
+    ) -> DepthMap:
+        """Depth map of ``reference``.
+
+        Args:
+            reference: View that gets the depth map.
+            sources: Views that it is matched with.
+            depth_range: Least and greatest ray depth of the scene in this view, metres.
+        """
+
+
+def _plane_sweep(options: Mapping[str, Any]) -> DenseEngine:
+    return PlaneSweep(PlaneSweepOptions(**options))
+
+
+_ENGINES: dict[str, Callable[[Mapping[str, Any]], DenseEngine]] = {
+    "plane_sweep": _plane_sweep,
+}
+
+
+def engine_names() -> tuple[str, ...]:
+    """Names that :func:`create_engine` knows."""
+    return tuple(_ENGINES)
+
+
+def create_engine(
+    name: str = "plane_sweep", options: Mapping[str, Any] | None = None
+) -> DenseEngine:
+    """An engine by name.
+
+    Args:
+        name: One of :func:`engine_names`.
+        options: Fields of the engine's options; the others keep their defaults.
+
+    Raises:
+        ConfigError: No such engine, or options that it does not have.
+    """
+    if name not in _ENGINES:
+        raise ConfigError(f"no dense engine is called {name!r}; known are {', '.join(_ENGINES)}")
+    try:
+        return _ENGINES[name](options or {})
+    except TypeError as error:
+        raise ConfigError(f"options of the dense engine {name}: {error}") from None

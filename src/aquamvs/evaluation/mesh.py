@@ -1,0 +1,65 @@
+"""Errors of meshes against a true surface, in both directions."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..types import Mesh
+from .arrays import plain
+from .cloud import CLOUD_TOLERANCES
+from .statistics import ErrorStatistics, error_statistics
+from .triangles import Triangles
+
+
+@dataclass(frozen=True, slots=True)
+class MeshErrors:
+    """Distances between a mesh and the true surface; unsigned, nothing trimmed.
+
+    Attributes:
+        to_truth: From even samples of the mesh to the truth (what is wrong).
+        from_truth: From even samples of the truth to the mesh (what is missing).
+        area: Area of the mesh, square metres.
+        truth_area: Area of the true surface, square metres.
+    """
+
+    to_truth: ErrorStatistics
+    from_truth: ErrorStatistics
+    area: float
+    truth_area: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The errors as plain Python for JSON; NaN becomes None."""
+        result: dict[str, Any] = plain(self)
+        return result
+
+
+def mesh_errors(
+    mesh: Mesh,
+    truth: Triangles,
+    *,
+    sample_spacing: float,
+    thresholds: tuple[float, ...] = CLOUD_TOLERANCES,
+) -> MeshErrors:
+    """Compare a mesh with the true surface.
+
+    Args:
+        mesh: Mesh with at least one triangle.
+        truth: True surface.
+        sample_spacing: Mean distance of the samples on either surface, metres. Samples are spread
+            evenly by area and are the same every time.
+        thresholds: Distances for ``beyond``, metres.
+
+    Returns:
+        The errors.
+
+    Raises:
+        DataError: The mesh has no triangle.
+    """
+    surface = Triangles.of_mesh(mesh)
+    to_truth = truth.distance(surface.sample(sample_spacing))
+    from_truth = surface.distance(truth.sample(sample_spacing))
+    return MeshErrors(
+        to_truth=error_statistics(to_truth, thresholds=thresholds),
+        from_truth=error_statistics(from_truth, thresholds=thresholds),
+        area=surface.area,
+        truth_area=truth.area,
+    )

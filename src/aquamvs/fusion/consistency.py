@@ -1,0 +1,279 @@
+"""Which depths of one view the depth maps of the others confirm, and which they contradict.
+
+A point of view A is looked up in view B's depth map. B *agrees* if its surface lies within the
+combined uncertainty of both. It *contradicts* the point if it sees a surface behind it, because it
+then looks through the point; a surface in front of the point merely hides it, and a pixel without
+depth says nothing (after Merrell et al., ICCV 2007). Views that agree are required in proportion to
+those that could see the point, so that the rig's edge, where two cameras look, is judged by the
+same standard as its middle, where eight do.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, DataError
+from ..maps import sample_map
+from ..projection.depth import ray_depth
+from ..types import DepthMap, View
+
+_CHUNK_POINTS = 1 << 18
+"""Points that are compared at a time: some 100 MB with a dozen views."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusionOptions:
+    """Options of consistency checks and fusion.
+
+    Attributes:
+        min_consistent_views: Least number of views that agree on a point, its own included.
+        min_agreement: Least fraction of views that agree among those that agree or contradict, its
+            own included.
+        sigma_factor: Agreement in combined standard deviations.
+        relative_floor: Added to it, a fraction of the distance from camera to point: what
+            calibration leaves, which no depth map's sigma knows.
+        normal_radius: Normals come from windows of 2 radius + 1 pixels a side.
+    """
+
+    min_consistent_views: int = 2
+    min_agreement: float = 0.5
+    sigma_factor: float = 3.0
+    relative_floor: float = 1e-3
+    normal_radius: int = 2
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("min_consistent_views", self.min_consistent_views >= 1, "at least 1"),
+            ("min_agreement", 0 <= self.min_agreement <= 1, "in [0, 1]"),
+            ("sigma_factor", self.sigma_factor >= 0, "at least 0"),
+            ("relative_floor", self.relative_floor >= 0, "at least 0"),
+            ("normal_radius", 1 <= self.normal_radius <= 32, "1 to 32"),
+        )
+        for name, holds, wanted in checks:
+            if not holds:
+                raise ConfigError(f"fusion: {name} is {getattr(self, name)!r}; expected {wanted}")
+
+    def accept(self, agreeing: Tensor, seeing: Tensor) -> Tensor:
+        """Whether counts of views, their own included, make points consistent."""
+        return (agreeing >= self.min_consistent_views) & (agreeing >= self.min_agreement * seeing)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencyMap:
+    """How many views agree with each pixel of a depth map.
+
+    Attributes:
+        camera: Camera name.
+        agreeing: Views that agree, the own one included, shape (H, W), int16; 0 without depth.
+        seeing: Views that agree or contradict, the own one included, shape (H, W), int16.
+    """
+
+    camera: str
+    agreeing: Tensor
+    seeing: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PosedMap:
+    """A view and its depth map."""
+
+    view: View
+    map: DepthMap
+
+    def points(self, pixels: Tensor) -> "PixelPoints":
+        """Points of some pixels, given as flat indices into the map, shape (N,)."""
+        width, _ = self.view.size
+        uv = torch.stack([pixels % width, pixels // width], dim=-1).to(self.map.depth.dtype)
+        origin, direction = self.view.model.cast_ray(uv)
+        depth = self.map.depth.reshape(-1)[pixels]
+        points = origin + depth[:, None] * direction
+        return PixelPoints(pixels, points, direction, self.map.sigma.reshape(-1)[pixels])
+
+
+@dataclass(frozen=True, slots=True)
+class PixelPoints:
+    """Points of a view's pixels.
+
+    Attributes:
+        pixels: Flat indices into the depth map, shape (N,), int64.
+        points: World frame, shape (N, 3), metres.
+        direction: Of the rays under water, shape (N, 3).
+        sigma: Along the ray, shape (N,), metres.
+    """
+
+    pixels: Tensor
+    points: Tensor
+    direction: Tensor
+    sigma: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ViewCheck:
+    """What another view says about those points that fall into its image.
+
+    Attributes:
+        index: Which points, shape (M,), int64.
+        pixels: Where the view sees them, shape (M, 2).
+        agrees: shape (M,), bool.
+        contradicts: The view sees a surface behind the point, shape (M,), bool.
+        points: The view's own surface there, on its own ray, shape (M, 3), metres.
+        sigma: Of its depth, shape (M,), metres.
+        confidence: Of its depth, shape (M,).
+        direction: Of its rays under water, shape (M, 3).
+    """
+
+    index: Tensor
+    pixels: Tensor
+    agrees: Tensor
+    contradicts: Tensor
+    points: Tensor
+    sigma: Tensor
+    confidence: Tensor
+    direction: Tensor
+
+
+def pair_views(views: Sequence[View], depth_maps: Sequence[DepthMap]) -> tuple[PosedMap, ...]:
+    """Depth maps with their views, in the maps' order.
+
+    Raises:
+        DataError: A map without view, of another size, or two of one camera.
+    """
+    by_name = {view.name: view for view in views}
+    paired: dict[str, PosedMap] = {}
+    for depth_map in depth_maps:
+        name = depth_map.camera
+        if name not in by_name:
+            raise DataError(
+                f"depth map of {name!r} has no view; there are views of {', '.join(by_name)}"
+            )
+        if name in paired:
+            raise DataError(f"there are two depth maps of camera {name}; expected one")
+        height, width = depth_map.depth.shape
+        if (width, height) != by_name[name].size:
+            raise DataError(
+                f"depth map of {name} is {width} x {height}; its view is "
+                f"{by_name[name].size[0]} x {by_name[name].size[1]}"
+            )
+        paired[name] = PosedMap(by_name[name], depth_map)
+    return tuple(paired.values())
+
+
+def chunks(posed: PosedMap) -> Iterator[PixelPoints]:
+    """The points of a depth map, in row-major order, some at a time."""
+    known = (posed.map.valid & posed.view.mask).reshape(-1).nonzero()[:, 0]
+    for part in torch.split(known, _CHUNK_POINTS):
+        yield posed.points(part)
+
+
+def check_against(found: PixelPoints, other: PosedMap, options: FusionOptions) -> ViewCheck:
+    """Compare points of one view with the depth map of another."""
+    model = other.view.model
+    pixels, valid = model.project(found.points)
+    size = pixels.new_tensor(other.view.size)
+    inside = valid & ((pixels >= 0) & (pixels <= size - 1)).all(-1)
+    index = inside.nonzero()[:, 0]
+    points = found.points[index]
+    pixels, depth, _ = ray_depth(model, points)
+    maps = torch.stack([other.map.depth, other.map.sigma, other.map.confidence])
+    surface, sigma, confidence = sample_map(maps, pixels)
+    gap = surface - depth
+    distance = (points - model.camera_center.to(points)).norm(dim=-1)
+    tolerance = options.sigma_factor * torch.hypot(found.sigma[index], sigma)
+    tolerance = tolerance + options.relative_floor * distance
+    _, direction = model.cast_ray(pixels)
+    return ViewCheck(
+        index=index,
+        pixels=pixels,
+        agrees=gap.abs() <= tolerance,  # False for NaN
+        contradicts=gap > tolerance,
+        points=points + gap[:, None] * direction,
+        sigma=sigma,
+        confidence=confidence,
+        direction=direction,
+    )
+
+
+def count_views(checks: Sequence[ViewCheck], found: PixelPoints) -> tuple[Tensor, Tensor]:
+    """Views that agree on points, and views that agree or contradict; each of shape (N,), int16.
+
+    The view that the points come from counts in both.
+    """
+    agreeing = torch.ones(len(found.pixels), dtype=torch.int16, device=found.pixels.device)
+    seeing = agreeing.clone()
+    for check in checks:
+        agreeing[check.index] += check.agrees
+        seeing[check.index] += check.agrees | check.contradicts
+    return agreeing, seeing
+
+
+def consistency_maps(
+    views: Sequence[View],
+    depth_maps: Sequence[DepthMap],
+    options: FusionOptions | None = None,
+) -> tuple[ConsistencyMap, ...]:
+    """Count, for every depth, the views that agree with it and those that could.
+
+    Args:
+        views: Views of one frame; those without a depth map have no say.
+        depth_maps: At most one per view.
+        options: Defaults if absent.
+
+    Returns:
+        One map per depth map, in the same order.
+
+    Raises:
+        DataError: A map without view, of another size, or two of one camera.
+    """
+    options = options or FusionOptions()
+    paired = pair_views(views, depth_maps)
+    counted = []
+    for posed in paired:
+        agreeing = torch.zeros_like(posed.map.depth, dtype=torch.int16).reshape(-1)
+        seeing = torch.zeros_like(agreeing)
+        for found in chunks(posed):
+            checks = [
+                check_against(found, other, options) for other in paired if other is not posed
+            ]
+            agreeing[found.pixels], seeing[found.pixels] = count_views(checks, found)
+        shape = posed.map.depth.shape
+        counted.append(
+            ConsistencyMap(posed.view.name, agreeing.reshape(shape), seeing.reshape(shape))
+        )
+    return tuple(counted)
+
+
+def filter_depth_maps(
+    views: Sequence[View],
+    depth_maps: Sequence[DepthMap],
+    options: FusionOptions | None = None,
+) -> tuple[DepthMap, ...]:
+    """Depth maps without the pixels that other views do not confirm.
+
+    Args:
+        views: Views of one frame.
+        depth_maps: At most one per view.
+        options: Defaults if absent.
+
+    Returns:
+        One map per depth map, in the same order; inconsistent pixels are NaN with confidence 0.
+
+    Raises:
+        DataError: A map without view, of another size, or two of one camera.
+    """
+    options = options or FusionOptions()
+    filtered = []
+    counted = consistency_maps(views, depth_maps, options)
+    for depth_map, count in zip(depth_maps, counted, strict=True):
+        keep = options.accept(count.agreeing, count.seeing)
+        filtered.append(
+            DepthMap(
+                camera=depth_map.camera,
+                depth=torch.where(keep, depth_map.depth, torch.nan),
+                confidence=torch.where(keep, depth_map.confidence, 0.0),
+                sigma=torch.where(keep, depth_map.sigma, torch.nan),
+                K=depth_map.K,
+            )
+        )
+    return tuple(filtered)

@@ -1,0 +1,30 @@
+"""Files: images, videos, depth maps, height maps, clouds and meshes; each whole or not at all."""
+
+from .arrays import load_depth_map, load_height_map, save_depth_map, save_height_map
+from .atomic import atomic_path
+from .frames import FrameSource, FrameSources, ImageFolder, VideoFile, open_sources
+from .images import image_size, read_image, read_mask, write_image
+from .mesh_export import export_mesh
+from .ply import load_mesh, load_point_cloud, save_mesh, save_point_cloud
+
+__all__ = [
+    "FrameSource",
+    "FrameSources",
+    "ImageFolder",
+    "VideoFile",
+    "atomic_path",
+    "export_mesh",
+    "image_size",
+    "load_depth_map",
+    "load_height_map",
+    "load_mesh",
+    "load_point_cloud",
+    "open_sources",
+    "read_image",
+    "read_mask",
+    "save_depth_map",
+    "save_height_map",
+    "save_mesh",
+    "save_point_cloud",
+    "write_image",
+]

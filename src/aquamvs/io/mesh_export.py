@@ -1,0 +1,64 @@
+"""Meshes for other programs: PLY, OBJ, STL, GLB."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from ..types import Mesh
+from .atomic import atomic_path
+from .ply import save_mesh
+
+EXPORT_SUFFIXES = (".ply", ".obj", ".stl", ".glb")
+
+_GLTF_FROM_WORLD = np.array(
+    [[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=np.float64
+)
+"""glTF 2.0 demands Y up; the world frame has Z down."""
+
+
+def export_mesh(mesh: Mesh, path: str | Path) -> None:
+    """Write a mesh in the format that the file's suffix names.
+
+    Args:
+        mesh: Triangle mesh, metres.
+        path: File ending in .ply, .obj, .stl or .glb. STL holds no colours. Vertices keep the world
+            frame; GLB, whose viewers expect Y up, carries the rotation in its scene node.
+
+    Raises:
+        DataError: Another suffix, an empty mesh, or a file that cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in EXPORT_SUFFIXES:
+        raise DataError(
+            f"cannot export a mesh to {path}; expected a name that ends in "
+            f"{', '.join(EXPORT_SUFFIXES)}"
+        )
+    if len(mesh.faces) == 0:
+        raise DataError(f"cannot export a mesh without faces to {path}")
+    if suffix == ".ply":
+        save_mesh(path, mesh)
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(_encode(mesh, suffix))
+
+
+def _encode(mesh: Mesh, suffix: str) -> bytes:
+    import trimesh  # slow to import, and only exports need it
+
+    levels = (mesh.colors.nan_to_num(0.0).clamp(0, 1) * 255).round().byte().cpu().numpy()
+    model = trimesh.Trimesh(
+        vertices=mesh.vertices.detach().cpu().double().numpy(),
+        faces=mesh.faces.cpu().numpy(),
+        vertex_normals=mesh.normals.detach().cpu().double().numpy(),
+        vertex_colors=levels,
+        process=False,
+    )
+    exporter: Any = model  # trimesh annotates one of the two export methods only
+    if suffix == ".glb":
+        exporter = trimesh.Scene()
+        exporter.add_geometry(model, node_name="surface", transform=_GLTF_FROM_WORLD)
+    content: bytes | str = exporter.export(file_type=suffix[1:])
+    return content.encode() if isinstance(content, str) else content

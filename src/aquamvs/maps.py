@@ -1,0 +1,133 @@
+"""Operations on maps whose unknown pixels are NaN: sampling, resizing, box sums, normals."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .pixels import to_normalized
+
+_MAX_SLOPE = 4.0
+"""Neighbours that differ more steeply (76 degrees) belong to different surfaces."""
+
+
+def sample_map(values: Tensor, pixels: Tensor) -> Tensor:
+    """Bilinear values between pixels; unknown is never black.
+
+    Args:
+        values: shape (H, W) or (C, H, W); NaN where unknown.
+        pixels: (u, v), shape (..., 2), in the dtype of ``values``; NaN where there is none.
+
+    Returns:
+        shape (...) or (C, ...); NaN outside of the map and wherever an unknown pixel would
+        contribute.
+    """
+    height, width = values.shape[-2:]
+    grid = to_normalized(pixels, (width, height))
+    sampled = functional.grid_sample(
+        values.reshape(1, -1, height, width),
+        grid.nan_to_num(0.0).reshape(1, 1, -1, 2),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    inside = ((pixels >= 0) & (pixels <= pixels.new_tensor([width - 1, height - 1]))).all(-1)
+    sampled = sampled.reshape(values.shape[:-2] + pixels.shape[:-1])
+    return sampled.masked_fill(~inside, torch.nan)
+
+
+def resize_map(values: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Tensor:
+    """Bring a map to another resolution, bilinearly, edges on edges (see :mod:`aquamvs.pixels`).
+
+    Args:
+        values: shape (H, W); NaN makes every pixel NaN to which it would contribute.
+        size: (width, height) wanted.
+        antialias: Widen the filter when shrinking.
+
+    Returns:
+        shape (height, width).
+    """
+    width, height = size
+    return functional.interpolate(
+        values[None, None],
+        size=(height, width),
+        mode="bilinear",
+        align_corners=False,
+        antialias=antialias,
+    )[0, 0]
+
+
+def box_sum(values: Tensor, radius: int) -> Tensor:
+    """Sums over square windows, zero beyond the border.
+
+    Args:
+        values: shape (..., H, W), finite.
+        radius: Windows have 2 radius + 1 pixels a side.
+
+    Returns:
+        Same shape. Additions only: no running sum whose rounding grows along a row.
+    """
+    for dim in (-1, -2):
+        pad = (radius, radius) if dim == -1 else (0, 0, radius, radius)
+        values = _sliding_sum(functional.pad(values, pad), 2 * radius + 1, dim)
+    return values
+
+
+def _sliding_sum(values: Tensor, length: int, dim: int) -> Tensor:
+    """Sums of ``length`` neighbours, from sums of 1, 2, 4, … (binary expansion of the length)."""
+    count = values.shape[dim] - length + 1
+    total = torch.zeros_like(values.narrow(dim, 0, count))
+    power, span, offset = values, 1, 0
+    while True:
+        if length & span:
+            total += power.narrow(dim, offset, count)
+            offset += span
+        if 2 * span > length:
+            return total
+        size = power.shape[dim] - span
+        power = power.narrow(dim, 0, size) + power.narrow(dim, span, size)
+        span *= 2
+
+
+def grid_normals(points: Tensor, towards: Tensor, *, radius: int) -> Tensor:
+    """Surface normals of points on a pixel grid.
+
+    The two tangents are means of the differences of neighbours over a window; differences across an
+    unknown pixel or a jump, steeper than 76 degrees against the viewing direction, stay out.
+
+    Args:
+        points: World frame, shape (H, W, 3), metres; NaN where unknown.
+        towards: Unit vectors to the observer, shape (H, W, 3) or (3,).
+        radius: Windows have 2 radius + 1 pixels a side.
+
+    Returns:
+        Unit normals on the observer's side, shape (H, W, 3); ``towards`` itself where a known point
+        has no usable neighbours; NaN where the point is unknown.
+    """
+    towards = towards.expand(points.shape)
+    along_u = _mean_difference(points, towards, 1, radius)
+    along_v = _mean_difference(points, towards, 0, radius)
+    normal = torch.linalg.cross(along_u, along_v)
+    length = normal.norm(dim=-1, keepdim=True)
+    side = torch.where((normal * towards).sum(-1, keepdim=True) < 0, -1.0, 1.0).to(points)
+    flat = length <= torch.finfo(points.dtype).tiny
+    unit = torch.where(flat, towards, side * normal / length)
+    return torch.where(torch.isfinite(points).all(-1, keepdim=True), unit, torch.nan)
+
+
+def _mean_difference(points: Tensor, towards: Tensor, dim: int, radius: int) -> Tensor:
+    """Mean difference of neighbours along a dimension; 0 where there is none, (H, W, 3)."""
+    count = points.shape[dim] - 1
+    step = points.narrow(dim, 1, count) - points.narrow(dim, 0, count)
+    rise = (step * towards.narrow(dim, 0, count)).sum(-1)
+    run2 = (step * step).sum(-1) - rise * rise
+    usable = rise * rise <= _MAX_SLOPE**2 * run2  # False for NaN
+    step = torch.where(usable[..., None], step, 0.0)
+    # Each difference lies between two pixels; it is shared by both, so the mean is centred.
+    pad = (0, 0, 1, 1) if dim == 0 else (1, 1)
+    step = functional.pad(step.movedim(-1, 0), pad)
+    weight = functional.pad(usable.to(points.dtype), pad)
+    shared = [
+        x.narrow(dim - 2, 0, count + 1) + x.narrow(dim - 2, 1, count + 1) for x in (step, weight)
+    ]
+    total, number = (box_sum(x, radius) for x in shared)
+    return (total / number.clamp(min=1)).movedim(0, -1)

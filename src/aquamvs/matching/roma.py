@@ -1,0 +1,199 @@
+"""RoMa v2 (Edstedt et al., 2025): the ``romav2`` package behind local, strictly loaded weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, WeightsError
+from ..pixels import from_normalized
+from ..types import View, Warp
+from .base import DenseMatcher
+from .checkpoints import load_strictly, read_tensors
+from .warps import mask_warp
+from .weights import resolve_weights
+
+
+class RomaSetting(StrEnum):
+    """Resolutions that ``romav2`` offers, from the fastest to the most exact.
+
+    Without a GPU a pair costs about 7 CPU-seconds at ``turbo`` and 24 at ``fast``.
+    """
+
+    TURBO = "turbo"
+    FAST = "fast"
+    BASE = "base"
+    PRECISE = "precise"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RomaOptions:
+    """Dense matching with RoMa v2.
+
+    Attributes:
+        setting: Resolution; None takes ``precise`` on CUDA and ``fast`` elsewhere.
+        weights: Checkpoint file, or a folder that holds it; None uses the cache and, where it is
+            missing, the network (1.1 GB).
+        download: Whether the network may be used for the checkpoint.
+    """
+
+    setting: RomaSetting | None = None
+    weights: Path | None = None
+    download: bool = True
+
+    def __post_init__(self) -> None:
+        if self.setting is not None and self.setting not in list(RomaSetting):
+            raise ConfigError(
+                f"setting is {self.setting!r}; expected one of {', '.join(RomaSetting)}"
+            )
+
+
+class RomaModel(Protocol):
+    """The part of ``romav2.RoMaV2`` that the matcher uses."""
+
+    def match(self, img_like_A: Tensor, img_like_B: Tensor) -> Mapping[str, Tensor | None]:
+        """Match two batches of one image, each of shape (1, 3, H, W), RGB in [0, 1].
+
+        Returns:
+            Among others ``warp_AB``, shape (1, h, w, 2): for the centre of each cell of an even
+            division of A its place in B, both axes from -1 to 1 between the image's edges; and
+            ``overlap_AB``, shape (1, h, w, 1), the probability that B sees it.
+        """
+        ...
+
+
+class RomaMatcher(DenseMatcher):
+    """RoMa v2 on undistorted views.
+
+    Args:
+        model: ``romav2.RoMaV2`` or anything that matches like it.
+        device: Where the model runs.
+        weights_label: Where the weights come from, for reports.
+    """
+
+    def __init__(
+        self, model: RomaModel, *, device: str | torch.device = "cpu", weights_label: str
+    ) -> None:
+        self._model, self.device = model, torch.device(device)
+        self.label = f"RoMa v2 ({weights_label})"
+
+    @classmethod
+    def create(
+        cls, options: RomaOptions | None = None, device: str | torch.device = "cpu"
+    ) -> RomaMatcher:
+        """Find the weights and build the network.
+
+        Args:
+            options: Resolution and weights.
+            device: Where it runs.
+
+        Returns:
+            The matcher.
+
+        Raises:
+            ConfigError: The extra ``roma`` is not installed, or ``romav2`` has chosen another
+                device than ``device``.
+            WeightsError: The checkpoint, or the DINOv3 code that ``romav2`` fetches by torch.hub,
+                is missing and cannot be downloaded, or the checkpoint does not fit.
+        """
+        options, device = options or RomaOptions(), torch.device(device)
+        require_romav2(device)
+        path = resolve_weights("romav2", path=options.weights, download=options.download)
+        setting = options.setting or (
+            RomaSetting.PRECISE if device.type == "cuda" else RomaSetting.FAST
+        )
+        model = load_romav2(path, setting)
+        label = "official" if options.weights is None else "from file"
+        return cls(model, device=device, weights_label=label)
+
+    def match(self, reference: View, source: View) -> Warp:
+        """Correspondence and overlap for every cell of the reference view."""
+        result = self._model.match(self._input(reference), self._input(source))
+        warp, overlap = result["warp_AB"], result["overlap_AB"]
+        if warp is None or overlap is None:
+            raise ConfigError("the RoMa model returned no warp_AB or overlap_AB")
+        device = reference.image.device
+        cells = Warp(
+            reference.name,
+            source.name,
+            from_normalized(warp[0].float(), source.size).to(device),
+            overlap[0, ..., 0].float().clamp(0, 1).to(device),
+            reference.size,
+        )
+        return mask_warp(cells, reference, source)
+
+    def _input(self, view: View) -> Tensor:
+        return view.image.permute(2, 0, 1)[None].to(self.device)
+
+
+def require_romav2(device: torch.device) -> None:
+    """Check that ``romav2`` is installed and runs on ``device``.
+
+    Raises:
+        ConfigError: It is not, or it has chosen another device (it takes CUDA wherever it finds it,
+            once, on import).
+    """
+    try:
+        from romav2.device import device as chosen
+    except ImportError as error:
+        raise ConfigError(
+            f"matcher_type roma needs the package {error.name}, which is not installed; run "
+            '`pip install "aquamvs[roma]"`, or choose `matcher_type: sift`'
+        ) from None
+    if chosen.type != device.type:
+        raise ConfigError(
+            f"romav2 runs on {chosen.type} on this machine, but runtime.device is {device.type}; "
+            f"set runtime.device to {chosen.type}, or hide the GPU (CUDA_VISIBLE_DEVICES='')"
+        )
+
+
+def load_romav2(path: Path, setting: RomaSetting) -> RomaModel:
+    """``romav2.RoMaV2`` with the weights of a local file.
+
+    The package's own constructor downloads its checkpoint and unpickles it without restriction, so
+    the modules are assembled here instead, in its order and under its names.
+
+    Args:
+        path: The published checkpoint, or one with the same layout.
+        setting: Resolution.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        WeightsError: The checkpoint does not fit, or the DINOv3 code (its own licence; fetched by
+            torch.hub from a pinned commit) can be neither found nor downloaded.
+    """
+    import romav2.romav2 as package
+
+    class LocalRoMaV2(package.RoMaV2):  # type: ignore[misc]  # untyped package
+        def __init__(self, config: Any) -> None:
+            torch.nn.Module.__init__(self)
+            self.cfg, self.name = config, config.name
+            self.anchor_width, self.anchor_height = config.anchor_width, config.anchor_height
+            self.f = package.Descriptor(config.descriptor)
+            self.matcher = package.Matcher(config.matcher)
+            self.refiners = package.Refiners(config.refiners)
+            self.refiner_features = package.FineFeatures(config.refiner_features)
+            self.to(package.device)
+            self.apply_setting(config.setting)
+
+    state = read_tensors(path)
+    try:
+        model = LocalRoMaV2(package.RoMaV2.Cfg(setting=str(setting)))
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise WeightsError(
+            "RoMa v2 needs the DINOv3 code, which romav2 fetches by torch.hub from "
+            f"facebookresearch/dinov3, and it is neither in {torch.hub.get_dir()} nor could it be "
+            f"downloaded ({reason}); run once with a network, or choose `matcher_type: sift`"
+        ) from None
+    load_strictly(model, state, path=path, model="RoMa v2")
+    loaded: RomaModel = model.eval()
+    return loaded

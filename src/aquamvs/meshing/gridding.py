@@ -1,0 +1,212 @@
+"""A cloud as a height map: robust means per cell, small gaps bridged, everything else left open."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import ConfigError, StageError
+from ..types import HeightMap, PointCloud
+
+_MAX_CELLS = 1 << 26
+_MIN_NORMAL_Z = 0.25
+"""Surfaces steeper than 76 degrees have no height to move to a cell's centre along."""
+_OUTLIER_SIGMAS = 3.0
+_LEAST_SIGMA = 1e-6
+"""A micrometre: no point weighs more, not even one that claims to be exact."""
+_MAX_BRIDGE_SLOPE = 1.0
+"""A gap whose ends differ by more than its length hides an edge, not a patch without texture."""
+_WORST_SIGN = (1.0, -1.0, -1.0)
+"""Of sigma, confidence and view count the largest, smallest and smallest are the worst."""
+_NEIGHBOURS = 4
+"""The fourth neighbour lies one cell away on a square grid, and as far on average in a random
+cloud of the same density (1.1 cells)."""
+_SPACING_SAMPLES = 20_000
+
+
+def point_spacing(cloud: PointCloud) -> float:
+    """Typical horizontal distance between neighbouring points, metres.
+
+    Args:
+        cloud: At least two points at different places.
+
+    Raises:
+        StageError: The cloud is too small to tell.
+    """
+    from scipy.spatial import cKDTree
+
+    xy = cloud.points[:, :2].detach().cpu().double().numpy()
+    neighbours = min(_NEIGHBOURS, len(xy) - 1)
+    distance = 0.0
+    if neighbours >= 1:
+        step = max(1, len(xy) // _SPACING_SAMPLES)
+        distances, _ = cKDTree(xy).query(xy[::step], k=[neighbours + 1])
+        distance = float(np.median(distances))
+    if distance == 0:
+        raise StageError(
+            f"a cloud of {len(xy)} points is too small to derive a grid spacing from; give one"
+        )
+    return distance
+
+
+def grid_cloud(cloud: PointCloud, spacing: float | None = None, *, max_gap: int = 3) -> HeightMap:
+    """Grid a cloud of a surface without overhangs.
+
+    Each point is moved to its cell's centre along its own tangent plane, so that slopes leave no
+    steps; a cell holds the mean, weighted by inverse variance, of those points that agree with
+    their median. Points of a vertical wall fall into one cell, of which the median is kept.
+
+    Args:
+        cloud: World frame.
+        spacing: Cell size, metres; the cloud's own point spacing if absent.
+        max_gap: Runs of at most so many unknown cells between two known ones of a row or column are
+            interpolated linearly, unless the surface jumps there. 0 fills nothing.
+
+    Returns:
+        The height map. ``sigma`` is the mean of the points' in a cell, not less: points of one cell
+        come from overlapping windows. Bridged cells take the larger sigma and smaller confidence of
+        their ends.
+
+    Raises:
+        ConfigError: A spacing that is not positive or makes a grid of over 67 million cells, or a
+            negative ``max_gap``.
+        StageError: An empty cloud.
+    """
+    if len(cloud) == 0:
+        raise StageError("the cloud is empty; there is nothing to grid")
+    if max_gap < 0:
+        raise ConfigError(f"max_gap is {max_gap}; expected 0 or more cells")
+    spacing = point_spacing(cloud) if spacing is None else spacing
+    if not 0 < spacing < float("inf"):
+        raise ConfigError(f"grid spacing is {spacing} m; expected a positive length")
+    points = cloud.points.detach().cpu().double().numpy()
+    low, high = points[:, :2].min(0), points[:, :2].max(0)
+    columns, rows = (int(n) + 1 for n in np.round((high - low) / spacing))
+    if rows * columns > _MAX_CELLS:
+        raise ConfigError(
+            f"a grid of {spacing} m over {high[0] - low[0]:.3g} m x {high[1] - low[1]:.3g} m has "
+            f"{rows} x {columns} cells; choose a larger spacing, or remove the cloud's outliers"
+        )
+    cells = _Cells.of(cloud, low, spacing, columns)
+    filled = fill_small_gaps(cells.channels(rows, columns), max_gap, spacing)
+    z, sigma, confidence, views = filled[:4]
+    known = torch.isfinite(z)
+    return HeightMap(
+        x0=float(low[0]),
+        y0=float(low[1]),
+        spacing=float(spacing),
+        z=z,
+        sigma=sigma,
+        confidence=torch.where(known, confidence, 0.0),
+        view_count=torch.where(known, views, 0.0).int(),
+        color=torch.where(known[..., None], filled[4:].movedim(0, -1), 0.0),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Statistics of those cells that hold points; other cells are not stored.
+
+    Attributes:
+        number: Flat cell numbers, ascending, shape (M,).
+        values: z, sigma, confidence, view count, red, green, blue, shape (7, M).
+    """
+
+    number: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    @staticmethod
+    def of(cloud: PointCloud, low: NDArray[np.float64], spacing: float, columns: int) -> "_Cells":
+        points, normals, sigma, color, confidence, views = (
+            each.detach().cpu().double().numpy()
+            for each in (
+                cloud.points,
+                cloud.normals,
+                cloud.sigma,
+                cloud.colors,
+                cloud.confidence,
+                cloud.view_count,
+            )
+        )
+        place = np.round((points[:, :2] - low) / spacing)
+        number = (place[:, 1] * columns + place[:, 0]).astype(np.int64)
+        z = points[:, 2] + _rise_to(low + place * spacing - points[:, :2], normals)
+        order = np.lexsort((z, number))
+        number, z, sigma, confidence = number[order], z[order], sigma[order], confidence[order]
+        others = np.vstack([views[order], color[order].T])
+        first = np.flatnonzero(np.diff(number, prepend=-1))
+        cell = np.repeat(np.arange(len(first)), np.diff(first, append=len(number)))
+        median = first + (np.bincount(cell) - 1) // 2
+        # A point whose uncertainty nobody knows is known to a cell's size.
+        spread = np.where(np.isfinite(sigma), sigma, spacing).clip(_LEAST_SIGMA)
+        reach = _OUTLIER_SIGMAS * np.hypot(spread, spread[median][cell])
+        inlier = np.abs(z - z[median][cell]) <= reach
+        weight = inlier / spread**2
+        weight /= np.bincount(cell, weight)[cell]
+        rows = np.vstack([z, sigma, confidence, others])
+        rows[:, ~inlier] = 0.0
+        means = [np.bincount(cell, weight * row) for row in rows]
+        return _Cells(number[first], np.stack(means).astype(np.float64))
+
+    def channels(self, rows: int, columns: int) -> Tensor:
+        """The values on the whole grid, shape (7, rows, columns), float32; NaN without points."""
+        grid = np.full((len(self.values), rows * columns), np.nan, dtype=np.float32)
+        grid[:, self.number] = self.values
+        return torch.from_numpy(grid.reshape(-1, rows, columns))
+
+
+def _rise_to(offset: NDArray[np.float64], normals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Change of z along tangent planes over horizontal offsets, shape (N, 2) to (N,)."""
+    downward = normals[:, 2]
+    level = np.abs(downward) >= _MIN_NORMAL_Z  # False for NaN
+    slope = -normals[:, :2] / np.where(level, downward, 1.0)[:, None]
+    return np.where(level, (slope * offset).sum(1), 0.0)
+
+
+def fill_small_gaps(channels: Tensor, max_gap: int, spacing: float) -> Tensor:
+    """Bridge short runs of unknown cells between known ones of a row or a column.
+
+    Args:
+        channels: z, sigma, confidence, view count and colours, shape (7, rows, columns); a cell is
+            unknown where its z is NaN.
+        max_gap: Longest run that is bridged, cells.
+        spacing: Cell size, metres.
+
+    Returns:
+        Same shape. z and colours are linear between the ends of a run, and the mean of both
+        directions where both bridge the cell, weighted by the inverse length of the run; sigma is
+        the largest of the ends', confidence and view count the smallest.
+    """
+    if max_gap == 0:
+        return channels
+    across = _bridges(channels, max_gap, spacing)
+    down = [x.transpose(-1, -2) for x in _bridges(channels.transpose(-1, -2), max_gap, spacing)]
+    weight = across[2] + down[2]
+    bridged = weight > 0
+    mean = (across[2] * across[0] + down[2] * down[0]) / weight
+    worst = torch.maximum(across[1], down[1])
+    mean[1:4] = worst * channels.new_tensor(_WORST_SIGN)[:, None, None]
+    return torch.where(bridged, mean, channels)
+
+
+def _bridges(channels: Tensor, max_gap: int, spacing: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Linear values, the worse of both ends' qualities and weights, along the last dimension."""
+    known = torch.isfinite(channels[0])
+    columns = channels.shape[-1]
+    place = torch.arange(columns, device=channels.device).expand(known.shape)
+    left = torch.where(known, place, -1).cummax(-1).values
+    right = torch.where(known, place, columns).flip(-1).cummin(-1).values.flip(-1)
+    run = right - left
+    near = ~known & (left >= 0) & (right < columns) & (run <= max_gap + 1)
+    ends = [
+        channels.gather(-1, end.clamp(0, columns - 1).expand(channels.shape))
+        for end in (left, right)
+    ]
+    near &= (ends[1][0] - ends[0][0]).abs() <= _MAX_BRIDGE_SLOPE * spacing * run
+    t = (place - left) / run.clamp(min=1)
+    linear = torch.where(near, ends[0] + t * (ends[1] - ends[0]), 0.0)
+    sign = channels.new_tensor(_WORST_SIGN)[:, None, None]
+    worst = torch.maximum(*(end[1:4] * sign for end in ends))
+    return linear, torch.where(near, worst, -torch.inf), near / run.clamp(min=1)

@@ -1,0 +1,192 @@
+"""The output tree of one frame; every file appears whole or not at all, the report last."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import DataError
+from ..io import (
+    atomic_path,
+    save_depth_map,
+    save_height_map,
+    save_mesh,
+    save_point_cloud,
+    write_image,
+)
+from ..pathways import PipelineMode
+from ..types import UndistortedViews
+from .reconstruct import Reconstruction
+from .timing import Timing
+
+REPORT_NAME = "report.json"
+_REPORTED_PACKAGES = ("aquamvs", "kornia", "numpy", "opencv-python-headless", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFolder:
+    """Where the results of one frame are.
+
+    Attributes:
+        root: ``<output_dir>/frame_000000``.
+    """
+
+    root: Path
+
+    def depth_map(self, camera: str) -> Path:
+        """Depth map of a camera."""
+        return self.root / "depth_maps" / f"{camera}.npz"
+
+    def undistorted(self, camera: str) -> Path:
+        """Undistorted image of a camera."""
+        return self.root / "undistorted" / f"{camera}.png"
+
+    def consistency_map(self, camera: str) -> Path:
+        """How many views agree with each depth of a camera."""
+        return self.root / "consistency_maps" / f"{camera}.npz"
+
+    def point_cloud(self, mode: PipelineMode) -> Path:
+        """The cloud: ``sparse.ply`` in sparse mode, else ``fused.ply``."""
+        name = "sparse.ply" if mode is PipelineMode.SPARSE else "fused.ply"
+        return self.root / "point_cloud" / name
+
+    @property
+    def mesh(self) -> Path:
+        """The mesh."""
+        return self.root / "mesh" / "surface.ply"
+
+    @property
+    def height_map(self) -> Path:
+        """The height map of the surface sweep."""
+        return self.root / "surface" / "height_map.npz"
+
+    @property
+    def orthophoto(self) -> Path:
+        """The orthophoto of the surface sweep; its georeference stands in a JSON file beside it."""
+        return self.root / "surface" / "orthophoto.png"
+
+    @property
+    def report(self) -> Path:
+        """The report, which marks the frame as finished."""
+        return self.root / REPORT_NAME
+
+
+def frame_folder(output_dir: Path, frame: int) -> FrameFolder:
+    """The folder of a frame under a run's output folder."""
+    return FrameFolder(output_dir / f"frame_{frame:06d}")
+
+
+def is_finished(folder: FrameFolder, fingerprint: str) -> bool:
+    """Whether a frame was finished by a run with the same fingerprint."""
+    try:
+        report = json.loads(folder.report.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(report, dict) and report.get("fingerprint") == fingerprint
+
+
+def write_frame(
+    folder: FrameFolder,
+    views: UndistortedViews,
+    result: Reconstruction,
+    mode: PipelineMode,
+) -> None:
+    """Write everything but the report.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+    try:
+        folder.report.unlink(missing_ok=True)  # from here on the frame is unfinished
+    except OSError as error:
+        raise DataError(f"{folder.report} cannot be replaced ({error.strerror})") from None
+    for view in views:
+        write_image(folder.undistorted(view.name), view.image)
+    for depth_map in result.depth_maps:
+        save_depth_map(folder.depth_map(depth_map.camera), depth_map)
+    for counts in result.consistency:
+        with atomic_path(folder.consistency_map(counts.camera)) as path:
+            np.savez_compressed(
+                path, agreeing=counts.agreeing.cpu().numpy(), seeing=counts.seeing.cpu().numpy()
+            )
+    save_point_cloud(folder.point_cloud(mode), result.cloud)
+    save_mesh(folder.mesh, result.mesh)
+    if result.height_map is not None:
+        height_map = result.height_map
+        save_height_map(folder.height_map, height_map)
+        write_image(folder.orthophoto, height_map.color)
+        georeference = {
+            "x0_m": height_map.x0,
+            "y0_m": height_map.y0,
+            "spacing_m": height_map.spacing,
+            "meaning": "x0, y0: world position of the centre of the top-left pixel; columns run "
+            "along X, rows along Y",
+        }
+        _write_json(folder.orthophoto.with_suffix(".json"), georeference)
+
+
+def write_report(
+    folder: FrameFolder,
+    *,
+    frame: int,
+    fingerprint: str,
+    pathway: str,
+    timing: Timing,
+    result: Reconstruction,
+) -> None:
+    """Write the report of a finished frame.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+    _write_json(
+        folder.report,
+        {
+            "frame": frame,
+            "pathway": pathway,
+            "fingerprint": fingerprint,
+            "versions": versions(),
+            "timing": timing_as_dict(timing),
+            "counts": {
+                "points": len(result.cloud),
+                "faces": len(result.mesh.faces),
+                "depths": {
+                    depth_map.camera: int(depth_map.valid.sum()) for depth_map in result.depth_maps
+                },
+                "sparse_points": None if result.sparse is None else len(result.sparse),
+            },
+        },
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the result."""
+    found = {name: version(name) for name in _REPORTED_PACKAGES if name != "torch"}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
+
+
+def timing_as_dict(timing: Timing) -> dict[str, Any]:
+    """A timing for JSON."""
+    return {
+        "total_time_ms": timing.total_time_ms,
+        "stages": {
+            str(name): {
+                "wall_time_ms": stage.wall_time_ms,
+                "cpu_time_ms": stage.cpu_time_ms,
+                "peak_memory_mb": stage.peak_memory_mb,
+            }
+            for name, stage in timing.stages.items()
+        },
+    }
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

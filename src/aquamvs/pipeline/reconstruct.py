@@ -1,0 +1,293 @@
+"""One frame from undistorted views to cloud and mesh: the stages in order, nothing of files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ..config import PipelineConfig
+from ..dense import create_engine
+from ..errors import StageError
+from ..fusion import (
+    ConsistencyMap,
+    FusionOptions,
+    cloud_from_height_map,
+    consistency_maps,
+    filter_depth_maps,
+    fuse,
+)
+from ..matching import (
+    MATCHERS,
+    DenseMatcher,
+    DetectionOptions,
+    ExtractorType,
+    LightGlueOptions,
+    MatcherOptions,
+    Pair,
+    RomaOptions,
+    SiftOptions,
+    SparseMatcher,
+    create_matcher,
+    match_dense,
+    match_sparse,
+    select_pairs,
+    unordered_pairs,
+    warp_to_matches,
+)
+from ..meshing import decimate, mesh_from_cloud, mesh_from_height_map
+from ..pathways import MatcherType, PipelineMode, Stage
+from ..surface import SurfaceSweepOptions, depth_maps_from_surface, sweep_surface
+from ..triangulation import SparseCloud, depth_range_per_view, triangulate
+from ..types import DepthMap, HeightMap, Matches, Mesh, PointCloud, UndistortedViews
+from .timing import StageRecorder
+
+Progress = Callable[[Stage, int, int], None]
+"""Called with the stage, the steps done and the steps in all."""
+
+_T = TypeVar("_T")
+
+
+def no_progress(stage: Stage, done: int, total: int) -> None:
+    """Progress that nobody sees."""
+    del stage, done, total
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """What the stages made of one frame.
+
+    Attributes:
+        cloud: The surface as points.
+        mesh: The surface as triangles.
+        depth_maps: After filtering; empty in sparse mode.
+        height_map: Of the surface sweep; else None.
+        sparse: Triangulated matches; None where no matcher ran.
+        consistency: Views that agree on each depth; empty unless asked for.
+    """
+
+    cloud: PointCloud
+    mesh: Mesh
+    depth_maps: tuple[DepthMap, ...] = ()
+    height_map: HeightMap | None = None
+    sparse: SparseCloud | None = None
+    consistency: tuple[ConsistencyMap, ...] = ()
+
+
+def reconstruct(
+    views: UndistortedViews,
+    config: PipelineConfig,
+    *,
+    recorder: StageRecorder | None = None,
+    progress: Progress = no_progress,
+) -> Reconstruction:
+    """Run the stages that the configuration's pathway names.
+
+    Args:
+        views: One frame.
+        config: Which pathway, and the stages' options.
+        recorder: Measures the stages.
+        progress: Told of every step.
+
+    Returns:
+        Cloud, mesh and what lies between.
+
+    Raises:
+        StageError: A stage found nothing to go on (no matches, no depth).
+        WeightsError: A matcher's weights are missing.
+        ConfigError: A package that an option needs is not installed.
+    """
+    recorder = recorder or StageRecorder(config.runtime.device)
+    if config.pipeline_mode is PipelineMode.SURFACE:
+        return _sweep(views, config, recorder, progress)
+    pairs = select_pairs(
+        views,
+        num_neighbors=config.sparse_matching.num_neighbors,
+        include_center=config.sparse_matching.include_center,
+    )
+    matches = _match(views, pairs, config, recorder, progress)
+    with recorder.stage(Stage.TRIANGULATION):
+        progress(Stage.TRIANGULATION, 0, 1)
+        sparse = triangulate(views, matches)
+        if len(sparse) == 0:
+            raise StageError(
+                f"no point was triangulated from {sum(map(len, matches))} matches; check that the "
+                "images are of one instant and that the calibration belongs to them"
+            )
+        progress(Stage.TRIANGULATION, 1, 1)
+    if config.pipeline_mode is PipelineMode.SPARSE:
+        cloud = sparse.to_point_cloud()
+        return Reconstruction(cloud, _mesh(cloud, config, recorder, progress), sparse=sparse)
+    return _densify(views, pairs, sparse, config, recorder, progress)
+
+
+def matcher_options(config: PipelineConfig) -> MatcherOptions:
+    """The options of the configured matcher."""
+    sparse = config.sparse_matching
+    clip_limit = sparse.clahe_clip_limit if sparse.clahe_enabled else None
+    if config.matcher_type is MatcherType.SIFT:
+        return SiftOptions(max_keypoints=sparse.max_keypoints, clahe_clip_limit=clip_limit)
+    if config.matcher_type is MatcherType.LIGHTGLUE:
+        return LightGlueOptions(
+            extractor=ExtractorType(sparse.extractor_type),
+            detection=DetectionOptions(
+                max_keypoints=sparse.max_keypoints,
+                detection_threshold=sparse.detection_threshold,
+                clahe_clip_limit=clip_limit,
+            ),
+            filter_threshold=sparse.filter_threshold,
+            weights=_weights_path(sparse.weights),
+        )
+    return RomaOptions(weights=_weights_path(config.dense_matching.weights))
+
+
+def weights_label(config: PipelineConfig) -> str | None:
+    """Network weights that the configured matcher uses, as reports name them."""
+    if config.matcher_type is MatcherType.SIFT:
+        return None
+    sparse = config.matcher_type is MatcherType.LIGHTGLUE
+    weights = config.sparse_matching.weights if sparse else config.dense_matching.weights
+    return weights if weights == "official" else Path(weights).name
+
+
+def _weights_path(weights: str) -> Path | None:
+    return None if weights == "official" else Path(weights)
+
+
+def _counted(items: Iterable[_T], stage: Stage, total: int, progress: Progress) -> Iterator[_T]:
+    progress(stage, 0, total)
+    for done, item in enumerate(items, start=1):
+        yield item
+        progress(stage, done, total)
+
+
+def _match(
+    views: UndistortedViews,
+    pairs: tuple[Pair, ...],
+    config: PipelineConfig,
+    recorder: StageRecorder,
+    progress: Progress,
+) -> list[Matches]:
+    sparse = MATCHERS[config.matcher_type].kind == "sparse"
+    stage = Stage.SPARSE_MATCHING if sparse else Stage.DENSE_MATCHING
+    with recorder.stage(stage):
+        matcher = create_matcher(
+            config.matcher_type, matcher_options(config), config.runtime.device
+        )
+        if isinstance(matcher, SparseMatcher):
+            found: Iterable[Matches] = match_sparse(matcher, views, pairs)
+            total = len(unordered_pairs(pairs))
+        else:
+            found = _dense_matches(matcher, views, pairs, config)
+            total = len(pairs)
+        return list(_counted(found, stage, total, progress))
+
+
+def _dense_matches(
+    matcher: DenseMatcher,
+    views: UndistortedViews,
+    pairs: tuple[Pair, ...],
+    config: PipelineConfig,
+) -> Iterator[Matches]:
+    for warp in match_dense(matcher, views, pairs):
+        yield warp_to_matches(
+            warp,
+            certainty_threshold=config.dense_matching.certainty_threshold,
+            max_correspondences=config.dense_matching.max_correspondences,
+        )
+
+
+def _densify(
+    views: UndistortedViews,
+    pairs: tuple[Pair, ...],
+    sparse: SparseCloud,
+    config: PipelineConfig,
+    recorder: StageRecorder,
+    progress: Progress,
+) -> Reconstruction:
+    section = config.reconstruction
+    options = {
+        "num_depths": section.num_depths,
+        "window_radius": section.window_size // 2,
+        "min_confidence": section.min_confidence,
+    }
+    fusion = FusionOptions(min_consistent_views=section.min_consistent_views)
+    stage = Stage.DEPTH_ESTIMATION
+    with recorder.stage(stage):
+        engine = create_engine("plane_sweep", options)
+        ranges = depth_range_per_view(sparse, views, margin=section.depth_margin)
+        raw = [
+            engine.estimate(
+                view,
+                [views[pair.source] for pair in pairs if pair.reference == view.name],
+                ranges[view.name],
+            )
+            for view in _counted(views.references, stage, len(views.references), progress)
+        ]
+    with recorder.stage(Stage.FUSION):
+        progress(Stage.FUSION, 0, 2)
+        consistency = (
+            consistency_maps(views.views, raw, fusion)
+            if config.runtime.save_consistency_maps
+            else ()
+        )
+        depth_maps = filter_depth_maps(views.views, raw, fusion)
+        progress(Stage.FUSION, 1, 2)
+        cloud = fuse(views.views, raw, fusion)
+        progress(Stage.FUSION, 2, 2)
+        if len(cloud) == 0:
+            raise StageError(
+                "no point was confirmed by a second view; check images, calibration and "
+                "reconstruction.min_confidence"
+            )
+    mesh = _mesh(cloud, config, recorder, progress)
+    return Reconstruction(
+        cloud, mesh, depth_maps=depth_maps, sparse=sparse, consistency=consistency
+    )
+
+
+def _sweep(
+    views: UndistortedViews, config: PipelineConfig, recorder: StageRecorder, progress: Progress
+) -> Reconstruction:
+    section = config.reconstruction
+    options = SurfaceSweepOptions(
+        spacing=section.grid_resolution,
+        region_of_interest=section.region_of_interest,
+        height_range=section.height_range,
+    )
+    stage = Stage.SURFACE_SWEEP
+    with recorder.stage(stage):
+        height_map = sweep_surface(
+            views, options, progress=lambda done, total: progress(stage, done, total)
+        )
+    with recorder.stage(Stage.FUSION):
+        progress(Stage.FUSION, 0, 2)
+        depth_maps = depth_maps_from_surface(height_map, views)
+        progress(Stage.FUSION, 1, 2)
+        cloud = cloud_from_height_map(height_map)
+        progress(Stage.FUSION, 2, 2)
+    with recorder.stage(Stage.SURFACE):
+        progress(Stage.SURFACE, 0, 1)
+        mesh = _simplified(mesh_from_height_map(height_map), config)
+        progress(Stage.SURFACE, 1, 1)
+    return Reconstruction(cloud, mesh, depth_maps=depth_maps, height_map=height_map)
+
+
+def _mesh(
+    cloud: PointCloud, config: PipelineConfig, recorder: StageRecorder, progress: Progress
+) -> Mesh:
+    section = config.reconstruction
+    with recorder.stage(Stage.SURFACE):
+        progress(Stage.SURFACE, 0, 1)
+        mesh = mesh_from_cloud(
+            cloud, spacing=section.grid_resolution, method=section.surface_method
+        )
+        mesh = _simplified(mesh, config)
+        progress(Stage.SURFACE, 1, 1)
+    return mesh
+
+
+def _simplified(mesh: Mesh, config: PipelineConfig) -> Mesh:
+    target = config.reconstruction.target_faces
+    return mesh if target is None else decimate(mesh, target)

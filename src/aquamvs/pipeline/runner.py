@@ -1,0 +1,160 @@
+"""Runs the configured pathway over frames: reading, timing, writing, resuming."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import PipelineConfig
+from ..errors import AquaMVSError
+from ..pathways import Stage
+from ..types import UndistortedViews
+from .inputs import Inputs, open_inputs
+from .outputs import FrameFolder, frame_folder, is_finished, write_frame, write_report
+from .reconstruct import Progress, Reconstruction, no_progress, reconstruct
+from .timing import StageRecorder, Timing
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """One finished frame.
+
+    Attributes:
+        frame: Frame number.
+        folder: Where its results are.
+        timing: What the stages took.
+        views: The undistorted views.
+        reconstruction: What the stages made.
+    """
+
+    frame: int
+    folder: FrameFolder
+    timing: Timing
+    views: UndistortedViews
+    reconstruction: Reconstruction
+
+
+@dataclass(frozen=True, slots=True)
+class FrameStatus:
+    """What became of a frame of a run.
+
+    Attributes:
+        frame: Frame number.
+        status: ``done``, ``skipped`` (finished by an earlier run of the same inputs) or ``failed``.
+        output_dir: The frame's folder.
+        error: Why it failed.
+        point_count: Points of the cloud, where the frame was done now.
+        total_time_ms: Of the stages, where the frame was done now.
+    """
+
+    frame: int
+    status: str
+    output_dir: Path
+    error: str | None = None
+    point_count: int | None = None
+    total_time_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What became of all frames of a run."""
+
+    frames: tuple[FrameStatus, ...]
+
+    @property
+    def failed(self) -> tuple[FrameStatus, ...]:
+        """Frames without a result."""
+        return tuple(frame for frame in self.frames if frame.status == "failed")
+
+
+class Pipeline:
+    """A reconstruction run.
+
+    Args:
+        config: From :meth:`PipelineConfig.from_yaml`, or built in Python (relative paths then
+            resolve against the working directory).
+
+    Raises:
+        AquaMVSError: An input is missing or wrong; nothing has been written then.
+    """
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.inputs: Inputs = open_inputs(config.resolved(Path.cwd()))
+
+    @property
+    def config(self) -> PipelineConfig:
+        """The configuration, with absolute paths."""
+        return self.inputs.config
+
+    def run(self, *, progress: Progress = no_progress, resume: bool = True) -> RunSummary:
+        """Reconstruct every selected frame.
+
+        A frame that fails is recorded and does not stop the others.
+
+        Args:
+            progress: Told of every step.
+            resume: Leave frames alone that an earlier run with equal configuration, calibration and
+                masks has finished.
+
+        Returns:
+            What became of each frame.
+        """
+        statuses = []
+        for frame in self.inputs.frames():
+            folder = frame_folder(self.config.output_dir, frame)
+            if resume and is_finished(folder, self.inputs.fingerprint):
+                statuses.append(FrameStatus(frame, "skipped", folder.root))
+                continue
+            try:
+                result = self.run_frame(frame, progress=progress)
+            except AquaMVSError as error:
+                statuses.append(FrameStatus(frame, "failed", folder.root, error=str(error)))
+                continue
+            statuses.append(
+                FrameStatus(
+                    frame,
+                    "done",
+                    folder.root,
+                    point_count=len(result.reconstruction.cloud),
+                    total_time_ms=result.timing.total_time_ms,
+                )
+            )
+        return RunSummary(tuple(statuses))
+
+    def run_frame(
+        self, frame: int, *, output_dir: Path | None = None, progress: Progress = no_progress
+    ) -> FrameResult:
+        """Reconstruct one frame and write its results.
+
+        Args:
+            frame: Frame number.
+            output_dir: The frame's own folder; the configured tree when absent.
+            progress: Told of every step.
+
+        Returns:
+            The frame's result.
+
+        Raises:
+            AquaMVSError: The frame cannot be read, reconstructed or written.
+        """
+        recorder = StageRecorder(self.config.runtime.device)
+        with recorder.stage(Stage.UNDISTORTION):
+            progress(Stage.UNDISTORTION, 0, 1)
+            views = self.inputs.read_views(frame)
+            progress(Stage.UNDISTORTION, 1, 1)
+        result = reconstruct(views, self.config, recorder=recorder, progress=progress)
+        folder = (
+            frame_folder(self.config.output_dir, frame)
+            if output_dir is None
+            else FrameFolder(output_dir)
+        )
+        write_frame(folder, views, result, self.config.pipeline_mode)
+        write_report(
+            folder,
+            frame=frame,
+            fingerprint=self.inputs.fingerprint,
+            pathway=self.config.pathway.name,
+            timing=recorder.timing,
+            result=result,
+        )
+        return FrameResult(frame, folder, recorder.timing, views, result)

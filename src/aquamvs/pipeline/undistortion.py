@@ -1,0 +1,69 @@
+"""The first stage: from raw images to undistorted views with their projection models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..calibration import (
+    CalibrationData,
+    UndistortionData,
+    compute_undistortion_maps,
+    undistort_image,
+)
+from ..errors import DataError
+from ..types import FrameSet, UndistortedViews, View
+
+
+def undistortion_maps(calibration: CalibrationData) -> dict[str, UndistortionData]:
+    """Maps of every camera; they serve all frames of a run."""
+    return {name: compute_undistortion_maps(camera) for name, camera in calibration.cameras.items()}
+
+
+def undistort_views(
+    frames: FrameSet,
+    calibration: CalibrationData,
+    maps: Mapping[str, UndistortionData],
+    masks: Mapping[str, Tensor] | None = None,
+    *,
+    device: str | torch.device = "cpu",
+) -> UndistortedViews:
+    """Remove lens distortion and attach each camera's refractive model.
+
+    Args:
+        frames: One instant; images of exactly the calibrated cameras.
+        calibration: The rig.
+        maps: From :func:`undistortion_maps`.
+        masks: Camera name to what may be used, shape (H, W), bool, undistorted space; cameras
+            without an entry are used whole.
+        device: Where the views go.
+
+    Returns:
+        Views in the calibration's order.
+
+    Raises:
+        DataError: A camera has no image, or an image has another size than the calibration.
+    """
+    views = []
+    for name, camera in calibration.cameras.items():
+        if name not in frames.images:
+            raise DataError(f"frame {frames.index} has no image of camera {name}")
+        try:
+            image = undistort_image(frames.images[name].numpy(), maps[name])
+        except DataError as error:
+            raise DataError(f"frame {frames.index}, camera {name}: {error}") from None
+        mask = maps[name].inside
+        if masks is not None and name in masks:
+            mask = mask & masks[name]
+        views.append(
+            View(
+                name,
+                torch.from_numpy(image).clamp_(0, 1).to(device),
+                mask.to(device),
+                calibration.projection_model(name, maps[name].K_new).to(device),
+                camera.is_auxiliary,
+            )
+        )
+    return UndistortedViews(frames.index, tuple(views))

@@ -1,0 +1,216 @@
+"""How well the views agree on a piece of surface, and how that changes as the surface moves.
+
+All views of a tile are resampled onto the cells of the current surface, so that windows ride on it
+and slopes cost nothing. With locally normalised intensities N_c of the m views that see a cell, the
+spread ``Σ (N_c - mean N)² / (m - 1)`` is linear in the number of views and equals one minus the
+mean pairwise ZNCC; its minimum over a common motion of the window along Z is the maximum-likelihood
+height under independent Gaussian noise (object-space least-squares matching: Wrobel 1987, Helava
+1988, Ebner and Heipke 1988).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..pixels import to_normalized
+from .filters import box_taps, gaussian_taps, shrink, smooth
+from .pyramid import LevelView
+
+NORMALISATION_TAPS = box_taps(9)
+"""Window of local mean and contrast, cells."""
+
+_NOISE_FLOOR = 0.25 / 255
+"""Contrast below this is quantisation noise, not texture (intensity, 1 sigma)."""
+_LEAST_PIXELS_PER_CELL = 0.6
+"""A view with fewer pixels along a cell is blurred against the others and would spoil their mean
+(an auxiliary fisheye, say); it counts at the coarser levels, where it resolves the cells."""
+_USABLE = 0.999
+"""A bilinear sample of the mask that touches an unusable pixel falls below this."""
+_TOLERATED_RESIDUAL = 0.3
+"""A view that deviates from the others by this much more than the best one does (in variances of
+normalised intensity) has half its weight; another surface or a fish exceeds it by about 2."""
+_RESIDUAL_TAPS = gaussian_taps(1.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """A tile of surface as its views see it.
+
+    Attributes:
+        views: Indices into the level's views.
+        pixels: Where each view sees each cell, shape (m, ..., H, W, 2).
+        rate: Pixel motion per metre of Z, shape (m, ..., H, W, 2).
+        seen: 1 where the view sees the cell (in the image, in the mask, sharply),
+            shape (m, ..., H, W).
+    """
+
+    views: list[int]
+    pixels: Tensor
+    rate: Tensor
+    seen: Tensor
+
+
+def resample(
+    views: Sequence[LevelView], candidates: Sequence[int], points: Tensor
+) -> Resampled | None:
+    """Project a tile of surface points into the views.
+
+    Args:
+        views: All views of the level.
+        candidates: Which of them may see the tile.
+        points: One surface or a stack of them, shape (..., H, W, 3), world frame, metres.
+
+    Returns:
+        The tile, with those candidates that see any of it; None if fewer than two do.
+    """
+    down = points.new_tensor([0.0, 0.0, 1.0])
+    found, pixels, rates, seen = [], [], [], []
+    for index in candidates:
+        view = views[index]
+        pixel, rate, valid = view.model.project_along(points, down)
+        width, height = view.size
+        u, v = pixel.unbind(-1)
+        inside = valid & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
+        if not bool(inside.any()):
+            continue
+        pixel = torch.where(inside[..., None], pixel, 0.0)
+        usable = sample(view.usable, pixel)[..., 0, :, :] > _USABLE
+        found.append(index)
+        pixels.append(pixel)
+        rates.append(torch.where(inside[..., None], rate, 0.0))
+        seen.append((inside & usable & _resolved(pixel)).to(points))
+    if len(found) < 2:
+        return None
+    return Resampled(found, torch.stack(pixels), torch.stack(rates), torch.stack(seen))
+
+
+def _resolved(pixels: Tensor) -> Tensor:
+    """Cells that span enough pixels of the view, shape (..., H, W)."""
+    pad = torch.nn.functional.pad
+    right = pad(pixels[..., 2:, :] - pixels[..., :-2, :], (0, 0, 1, 1))
+    down = pad(pixels[..., 2:, :, :] - pixels[..., :-2, :, :], (0, 0, 0, 0, 1, 1))
+    right[..., 0, :], right[..., -1, :] = right[..., 1, :], right[..., -2, :]
+    down[..., 0, :, :], down[..., -1, :, :] = down[..., 1, :, :], down[..., -2, :, :]
+    area = (right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]).abs() / 4
+    return area > _LEAST_PIXELS_PER_CELL**2
+
+
+def sample(image: Tensor, pixels: Tensor) -> Tensor:
+    """Bilinear samples of an image (1, C, H, W) at pixels (..., h, w, 2) -> (..., C, h, w)."""
+    *stack, rows, columns, _ = pixels.shape
+    grid = to_normalized(pixels, (image.shape[-1], image.shape[-2]))
+    values = torch.nn.functional.grid_sample(
+        image,
+        grid.reshape(1, -1, columns, 2),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return (
+        values.reshape(image.shape[1], -1, rows, columns)
+        .transpose(0, 1)
+        .reshape(*stack, image.shape[1], rows, columns)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Agreement of the views for each offset of the surface along Z.
+
+    Attributes:
+        spread: Σ w (N - mean)² / (Σ w - 1), not yet averaged over a window, shape (K, h, w); 0
+            where fewer than two views count.
+        contrast: Mean local contrast of the views (intensity, 1 sigma), one map per map of
+            weights, (K or 1, h, w); 0 there too.
+        residual: Each view's squared deviation from the others, shape (m, K or 1, h, w).
+    """
+
+    spread: Tensor
+    contrast: Tensor
+    residual: Tensor
+
+
+def agreement(
+    views: Sequence[LevelView],
+    indices: Sequence[int],
+    positions: Iterable[Tensor],
+    weight: Tensor,
+) -> Agreement:
+    """Spread of the normalised views for each hypothesis.
+
+    Args:
+        views: All views of the level.
+        indices: Which of them take part, m of them.
+        positions: For each, where it sees the cells, shape (K, H, W, 2), K odd unless ``weight``
+            has K maps.
+        weight: Weight of each view at each cell (0: not used), shape (m, K, H, W), or
+            (m, 1, H, W) where all hypotheses are small motions of one surface; these then share
+            the local contrast of the middle one.
+
+    Returns:
+        Maps that are smaller than the tile by ``len(NORMALISATION_TAPS) - 1``.
+    """
+    margin = len(NORMALISATION_TAPS) // 2
+    kept = shrink(weight, margin)
+    total = kept.sum(0)
+    share = kept / total.clamp(min=1e-6)
+    contrast = torch.zeros_like(total)
+    mean_normal: Tensor | None = None
+    normals = []
+    for i, (index, pixels) in enumerate(zip(indices, positions, strict=True)):
+        values = sample(views[index].gray, pixels)[:, 0]
+        mean = smooth(values, NORMALISATION_TAPS)
+        own = slice(None) if len(total) == len(values) else _middle(values)
+        variance = smooth(values[own] ** 2, NORMALISATION_TAPS) - mean[own] ** 2
+        deviation = torch.sqrt(variance.clamp(min=0) + _NOISE_FLOOR**2)
+        contrast.addcmul_(share[i], deviation)
+        normal = (shrink(values, margin) - mean) / deviation
+        normals.append(normal)
+        mean_normal = share[i] * normal if mean_normal is None else mean_normal + share[i] * normal
+    assert mean_normal is not None  # noqa: S101  (a tile has two views or more)
+    spread = torch.zeros_like(mean_normal)
+    residual = []
+    for i, normal in enumerate(normals):
+        difference = normal - mean_normal
+        spread.addcmul_(kept[i] * difference, difference)
+        # The mean holds the view's own share: undo that to compare it with the others.
+        own = slice(None) if len(total) == len(normal) else _middle(normal)
+        residual.append((difference[own] / (1 - share[i].clamp(max=0.9))) ** 2)
+    several = total > 1
+    freedom = torch.where(several, total - 1, 1.0)
+    return Agreement(
+        torch.where(several, spread / freedom, 0.0),
+        torch.where(several, contrast, 0.0),
+        torch.stack(residual),
+    )
+
+
+def _middle(maps: Tensor) -> slice:
+    return slice(len(maps) // 2, len(maps) // 2 + 1)
+
+
+def robust_weight(
+    views: Sequence[LevelView], indices: Sequence[int], positions: Iterable[Tensor], seen: Tensor
+) -> Tensor:
+    """Weights that leave out views which disagree with the others (one step of Geman-McClure).
+
+    Args:
+        views: All views of the level.
+        indices: Which of them take part, m of them.
+        positions: For each, where it sees the cells, shape (K, H, W, 2).
+        seen: Which views may count, shape (m, K, H, W).
+
+    Returns:
+        shape (m, K, H, W).
+    """
+    residual = smooth(agreement(views, indices, positions, seen).residual, _RESIDUAL_TAPS)
+    margin = (seen.shape[-1] - residual.shape[-1]) // 2
+    residual = torch.nn.functional.pad(residual, (margin,) * 4, mode="replicate")
+    # Against the view that agrees best: noise that all share is no reason to leave any of them out.
+    best = torch.where(seen > 0, residual, torch.inf).amin(0)
+    excess = torch.where(seen > 0, residual - best, 0.0)
+    return seen / (1 + (excess / _TOLERATED_RESIDUAL) ** 2)

@@ -1,0 +1,167 @@
+"""Separable filters on stacks of maps, as sums of shifted slices.
+
+At window sizes of a few cells this is several times faster on a CPU than a general convolution,
+and the order of the sums does not depend on the size of the map, so tiles give the same bytes.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_MEDIAN_ROWS = 64
+"""Rows whose neighbourhoods are gathered at once: bounds memory."""
+
+
+def gaussian_taps(sigma: float) -> list[float]:
+    """Weights of a truncated Gaussian (2.5 sigma), odd count, sum 1."""
+    radius = max(1, math.ceil(2.5 * sigma))
+    weights = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)]
+    total = sum(weights)
+    return [w / total for w in weights]
+
+
+def box_taps(size: int) -> list[float]:
+    """Weights of a box of an odd size, sum 1."""
+    return [1.0 / size] * size
+
+
+def smooth(maps: Tensor, taps: list[float]) -> Tensor:
+    """Filter the last two axes; the result is smaller by ``len(taps) - 1`` in each.
+
+    Args:
+        maps: shape (..., H, W).
+        taps: Symmetric weights, odd count.
+
+    Returns:
+        shape (..., H - n + 1, W - n + 1).
+    """
+    return _along(_along(maps, taps, -1), taps, -2)
+
+
+def _along(maps: Tensor, taps: list[float], axis: int) -> Tensor:
+    count = len(taps)
+    length = maps.shape[axis] - count + 1
+    radius = count // 2
+    total = maps.narrow(axis, radius, length) * taps[radius]
+    for i in range(radius):
+        pair = maps.narrow(axis, i, length) + maps.narrow(axis, count - 1 - i, length)
+        total.add_(pair, alpha=taps[i])
+    return total
+
+
+def shrink(maps: Tensor, margin: int) -> Tensor:
+    """Cut a margin off the last two axes."""
+    if margin == 0:
+        return maps
+    return maps[..., margin:-margin, margin:-margin]
+
+
+def pad_edges(maps: Tensor, margin: int) -> Tensor:
+    """Repeat the outermost cells, shape (H, W) -> (H + 2m, W + 2m)."""
+    if margin == 0:
+        return maps
+    padded = torch.nn.functional.pad(maps[None, None], (margin,) * 4, mode="replicate")
+    return padded[0, 0]
+
+
+def median3(maps: Tensor) -> Tensor:
+    """Median of the known cells of each 3 x 3 neighbourhood, shape (H, W).
+
+    A gap is not closed: what was NaN stays NaN.
+    """
+    return torch.where(torch.isfinite(maps), _neighbourhood_median(maps, 1), torch.nan)
+
+
+def isolated(maps: Tensor, tolerance: float) -> Tensor:
+    """Known cells that do not belong to a surface, shape (H, W), bool.
+
+    They are further than ``tolerance`` from the median of the known cells of their 5 x 5
+    neighbourhood, or fewer than a third of it is known.
+    """
+    known = pad_edges(torch.isfinite(maps).to(maps), 2)
+    share = smooth(known, box_taps(5))
+    far = (maps - _neighbourhood_median(maps, 2)).abs() > tolerance
+    return torch.isfinite(maps) & (far | (share < 1 / 3))
+
+
+def specks(maps: Tensor, tolerance: float, least_cells: int) -> Tensor:
+    """Known cells of small islands: parts that jumps or gaps cut off, shape (H, W), bool.
+
+    Args:
+        maps: shape (H, W); NaN where unknown.
+        tolerance: A step between neighbours that exceeds this is a jump.
+        least_cells: Islands of fewer cells are specks.
+    """
+    from scipy import ndimage
+
+    values = maps.cpu().numpy()
+    known = np.isfinite(values)
+    joined = known.copy()
+    with np.errstate(invalid="ignore"):
+        across = np.abs(np.diff(values, axis=1)) > tolerance
+        down = np.abs(np.diff(values, axis=0)) > tolerance
+    for jump, first, second in (
+        (across, np.s_[:, :-1], np.s_[:, 1:]),
+        (down, np.s_[:-1], np.s_[1:]),
+    ):
+        joined[first] &= ~jump
+        joined[second] &= ~jump
+    labels, count = ndimage.label(joined)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    large = (sizes >= least_cells)[labels]
+    # The rim along a jump belongs to whichever large part it touches.
+    near_large = ndimage.binary_dilation(large, structure=np.ones((3, 3)))
+    return torch.from_numpy(known & ~near_large).to(maps.device)
+
+
+def _neighbourhood_median(maps: Tensor, radius: int) -> Tensor:
+    side = 2 * radius + 1
+    rows, columns = maps.shape
+    median = torch.empty_like(maps)
+    padded = pad_edges(maps, radius)
+    for start in range(0, rows, _MEDIAN_ROWS):
+        count = min(_MEDIAN_ROWS, rows - start)
+        around = [
+            padded[start + i : start + i + count, j : j + columns]
+            for i in range(side)
+            for j in range(side)
+        ]
+        median[start : start + count] = torch.stack(around, -1).nanmedian(-1).values
+    return median
+
+
+def halve(maps: Tensor) -> Tensor:
+    """Mean of 2 x 2 cells, shape (H, W) -> (ceil H/2, ceil W/2); an odd last row stands alone."""
+    return torch.nn.functional.avg_pool2d(
+        maps[None, None], 2, ceil_mode=True, count_include_pad=False
+    )[0, 0]
+
+
+def upsample(maps: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Bilinear map of twice the resolution, cut to ``shape``; cells keep their place."""
+    finer = torch.nn.functional.interpolate(
+        maps[None, None], scale_factor=2, mode="bilinear", align_corners=False
+    )
+    return finer[0, 0, : shape[0], : shape[1]].contiguous()
+
+
+def fill_gaps(maps: Tensor) -> Tensor:
+    """Fill NaN smoothly from what surrounds it (pull and push through a pyramid), shape (H, W)."""
+    known = torch.isfinite(maps)
+    if bool(known.all()):
+        return maps
+    return _pull_push(torch.where(known, maps, 0.0), known.to(maps))
+
+
+def _pull_push(values: Tensor, weight: Tensor) -> Tensor:
+    """Values where the weight is positive, a smooth continuation elsewhere."""
+    if values.numel() <= 4 or bool((weight > 0).all()):
+        mean = (values * weight).sum() / weight.sum().clamp(min=1e-12)
+        return torch.where(weight > 0, values, mean)
+    below = halve(weight)
+    coarse = torch.where(below > 0, halve(values * weight) / below.clamp(min=1e-12), 0.0)
+    push = upsample(_pull_push(coarse, below), (values.shape[0], values.shape[1]))
+    return torch.where(weight > 0, values, push)

@@ -1,0 +1,64 @@
+"""Image pyramids whose levels carry exact intrinsics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..pixels import rescale_intrinsics
+from ..projection import RefractiveProjectionModel
+from ..types import View
+from .filters import gaussian_taps, smooth
+
+_ANTIALIAS_SIGMA = 0.7
+"""Blur before halving, px: suppresses what 2 x 2 averaging alone would alias."""
+_PREFILTER_SIGMA = 0.5
+"""Blur of the finest level, px. Bilinear interpolation blurs by an amount that depends on the
+sub-pixel phase; a little common blur first makes that difference, which biases matching, small."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelView:
+    """One view at one pyramid level.
+
+    Attributes:
+        name: Camera name.
+        gray: Mean of R, G, B in [0, 1], shape (1, 1, H, W), float32.
+        usable: 1 where a pixel may be used, shape (1, 1, H, W), float32.
+        model: Projection with the level's intrinsics.
+    """
+
+    name: str
+    gray: Tensor
+    usable: Tensor
+    model: RefractiveProjectionModel
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels of this level."""
+        return self.gray.shape[-1], self.gray.shape[-2]
+
+
+def build_pyramid(view: View, levels: int) -> list[LevelView]:
+    """Levels 0 (full size) to ``levels - 1``, each half the size of the one before."""
+    gray = view.image.mean(-1)[None, None]
+    usable = view.mask.to(gray)[None, None]
+    pyramid = [LevelView(view.name, _blur(gray, _PREFILTER_SIGMA), usable, view.model)]
+    for _ in range(levels - 1):
+        height, width = gray.shape[-2] // 2, gray.shape[-1] // 2
+        gray = torch.nn.functional.avg_pool2d(_blur(gray, _ANTIALIAS_SIGMA), 2)
+        # A pixel of the coarser level is usable if all that it averages is.
+        usable = -torch.nn.functional.max_pool2d(-usable, 2)
+        model = pyramid[-1].model
+        K = rescale_intrinsics(model.K, (2 * width, 2 * height), (width, height))
+        pyramid.append(LevelView(view.name, gray, usable, model.with_intrinsics(K)))
+    return pyramid
+
+
+def _blur(image: Tensor, sigma: float) -> Tensor:
+    taps = gaussian_taps(sigma)
+    margin = len(taps) // 2
+    padded = torch.nn.functional.pad(image, (margin,) * 4, mode="replicate")
+    return smooth(padded, taps)

@@ -1,0 +1,195 @@
+"""Where the surface lies, found without a prior: the height range, then a coarse height map."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import StageError
+from .consistency import NORMALISATION_TAPS, agreement, resample, robust_weight
+from .filters import gaussian_taps, shrink, smooth
+from .grid import Grid
+from .pyramid import LevelView
+from .refine import motion_per_metre
+from .tiles import Tile, split, tile_points, views_of
+
+COARSE_STEP_PX = 0.7
+"""Motion between neighbouring planes of the coarse map, pixels of the coarsest level: well inside
+the width of the correlation peak, which is about two pixels."""
+RANGE_STEP_PX = 1.4
+"""Likewise where only the range is looked for: no height is further than 0.7 px from a plane."""
+_MAX_PLANES = 4096
+_WINDOW_TAPS = gaussian_taps(1.5)
+_MARGIN = len(NORMALISATION_TAPS) // 2 + len(_WINDOW_TAPS) // 2
+
+_TILE_SIDE = 64
+_CELLS_AT_ONCE = 1 << 17
+"""Cells of all planes that are resampled together: bounds memory."""
+
+_PATCHES = 5
+"""Patches along each side of the grid that look for the height range."""
+_PATCH_SIDE = 16
+_CONFIDENT_SPREAD = 0.5
+_CONFIDENT_LEAD = 0.6
+"""A patch cell counts for the range if its best spread is below 0.5, and below 0.6 of its best
+rival's: a chance match rarely stands so far out."""
+_LEAST_SHARE = 0.3
+"""A patch counts if so many of its cells are confident: chance matches come singly."""
+_TAIL = 0.1
+"""Share of a patch's confident cells at each end that may be chance matches."""
+_OUTLYING = 4.0
+"""Patches further than this from their median, in median absolute deviations, do not count."""
+_RANGE_SLACK = 0.25
+"""Added at both ends, as a share of the range found: patches miss the tip of a rock."""
+
+
+def plane_heights(
+    views: Sequence[LevelView], grid: Grid, height_range: tuple[float, float], step_px: float
+) -> list[float]:
+    """Heights of planes that move the image by ``step_px`` from one to the next.
+
+    Raises:
+        StageError: No two views overlap within the range.
+    """
+    z, heights = height_range[0], []
+    while z < height_range[1] and len(heights) < _MAX_PLANES:
+        heights.append(z)
+        plane = torch.full(grid.shape, z, dtype=torch.float64)
+        motion = motion_per_metre(views, grid, plane.to(views[0].gray.device))
+        # Where no two views overlap (too close below the cameras), look a little deeper.
+        z += step_px / motion if motion > 0 else (height_range[1] - height_range[0]) / 64
+    if not heights:
+        raise StageError(f"the height range {height_range} is empty")
+    return [*heights, height_range[1]]
+
+
+def find_height_range(
+    views: Sequence[LevelView],
+    grid: Grid,
+    heights: Sequence[float],
+    advance: Callable[[], None],
+) -> tuple[float, float]:
+    """Range of heights that holds the surface, from patches spread over the grid.
+
+    Args:
+        views: All views of the coarsest level.
+        grid: At that level's spacing, over everything that may be seen.
+        heights: Planes to try, ascending.
+        advance: Called after every patch.
+
+    Returns:
+        (z_min, z_max), metres, within the planes' range.
+
+    Raises:
+        StageError: No patch matches at any height.
+    """
+    found: list[list[float]] = []
+    needed = min(3, len(views))
+    for tile in _patches(grid):
+        cost, count = _plane_costs(views, grid, tile, heights, robust=False)
+        best, index = cost.min(0)
+        rivals = cost.clone()
+        for near in (-1, 0, 1):
+            rivals.scatter_(0, (index + near).clamp(0, len(heights) - 1)[None], torch.inf)
+        confident = best < _CONFIDENT_SPREAD
+        confident &= best < _CONFIDENT_LEAD * rivals.min(0).values
+        # Two views alone agree by chance at some height; but they may well outdo a false one.
+        confident &= count.gather(0, index[None])[0] >= needed
+        z = torch.tensor(heights, dtype=torch.float64)[index[confident].cpu()].sort().values
+        if len(z) >= _LEAST_SHARE * confident.numel():
+            found.append([float(z[int(share * (len(z) - 1))]) for share in (_TAIL, 1 - _TAIL)])
+        advance()
+    if not found:
+        raise StageError(
+            f"the views match nowhere between z = {heights[0]:.3f} m and {heights[-1]:.3f} m; "
+            "check that the images are of one instant and belong to the calibration, or set "
+            "reconstruction.height_range"
+        )
+    low, high = _consensus(torch.tensor(found, dtype=torch.float64), heights)
+    step = 2 * max(b - a for a, b in itertools.pairwise(heights) if a <= high)
+    slack = _RANGE_SLACK * (high - low) + step
+    return max(low - slack, heights[0]), min(high + slack, heights[-1])
+
+
+def _consensus(ranges: Tensor, heights: Sequence[float]) -> tuple[float, float]:
+    """Union of the patches' ranges, shape (P, 2), without patches far from where most lie.
+
+    Smooth shading that only looks alike can give a whole patch a false height.
+    """
+    middle = ranges.mean(1)
+    centre = middle.median()
+    step = max(b - a for a, b in itertools.pairwise(heights) if a <= float(centre))
+    spread = max(float((middle - centre).abs().median()), 2 * step)
+    kept = ranges[(middle - centre).abs() <= _OUTLYING * spread]
+    return float(kept.min()), float(kept.max())
+
+
+def coarse_heights(
+    views: Sequence[LevelView], grid: Grid, heights: Sequence[float], advance: Callable[[], None]
+) -> Tensor:
+    """Best plane of every cell.
+
+    Args:
+        views: All views of the coarsest level.
+        grid: At that level's spacing.
+        heights: Planes to try, ascending.
+        advance: Called after every tile.
+
+    Returns:
+        shape (rows, columns), float32, metres; NaN where no plane is seen by two views or none
+        matches better than chance.
+    """
+    z_best = torch.full(grid.shape, torch.nan, device=views[0].gray.device)
+    table = torch.tensor(heights).to(z_best)
+    for tile in split(grid, _TILE_SIDE):
+        cost, _ = _plane_costs(views, grid, tile, heights, robust=True)
+        least, index = cost.min(0)
+        z_best[tile.cells] = torch.where(least < 1.0, table[index], torch.nan)
+        advance()
+    return z_best
+
+
+def coarse_tiles(grid: Grid) -> int:
+    """Number of times that :func:`coarse_heights` advances."""
+    return sum(1 for _ in split(grid, _TILE_SIDE))
+
+
+def _patches(grid: Grid) -> list[Tile]:
+    side = (min(_PATCH_SIDE, grid.rows), min(_PATCH_SIDE, grid.columns))
+    rows = torch.linspace(0, grid.rows - side[0], _PATCHES + 2)[1:-1].long().unique()
+    columns = torch.linspace(0, grid.columns - side[1], _PATCHES + 2)[1:-1].long().unique()
+    return [Tile(int(row), int(column), *side) for row in rows for column in columns]
+
+
+def _plane_costs(
+    views: Sequence[LevelView], grid: Grid, tile: Tile, heights: Sequence[float], *, robust: bool
+) -> tuple[Tensor, Tensor]:
+    """Spread of the views on horizontal planes (inf: unseen) and number of views, (K, h, w)."""
+    plan = (tile.rows + 2 * _MARGIN, tile.columns + 2 * _MARGIN)
+    at_once = max(1, _CELLS_AT_ONCE // (plan[0] * plan[1]))
+    like = views[0].gray
+    costs, counts = [], []
+    for start in range(0, len(heights), at_once):
+        z = torch.tensor(heights[start : start + at_once]).to(like)
+        planes = [tile_points(grid, tile, value.expand(plan), _MARGIN) for value in z]
+        points = torch.stack(planes)
+        seen_by = resample(views, views_of(views, points), points)
+        if seen_by is None:
+            costs.append(like.new_full((len(z), tile.rows, tile.columns), torch.inf))
+            counts.append(like.new_zeros(len(z), tile.rows, tile.columns))
+            continue
+        where, weight = (seen_by.views, seen_by.pixels), seen_by.seen
+        if robust:
+            weight = robust_weight(views, *where, weight)
+        result = agreement(views, *where, weight)
+        energy = result.contrast**2
+        above = smooth(result.spread * energy, _WINDOW_TAPS)
+        below = smooth(energy, _WINDOW_TAPS)
+        count = shrink(seen_by.seen, _MARGIN).sum(0)
+        known = (below > 0) & (count >= 2) & (shrink(weight, _MARGIN).sum(0) > 1)
+        costs.append(torch.where(known, above / below.clamp(min=1e-20), torch.inf))
+        counts.append(count)
+    return torch.cat(costs), torch.cat(counts)

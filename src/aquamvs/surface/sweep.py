@@ -1,0 +1,238 @@
+"""The surface sweep: a refractive rig's height map by object-space matching, coarse to fine.
+
+1. The coarsest level finds the height range by itself, then the best horizontal plane per cell.
+2. Every finer level moves the current surface up and down by a few pixels and keeps, per cell, the
+   height at which the views agree best; windows ride on the surface, so slopes cost nothing.
+3. Cameras whose ray the surface blocks, and views that disagree, leave the mean.
+4. A parabola gives the fraction of a step; its curvature, the noise and the rig's geometry give
+   sigma.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, StageError
+from ..types import HeightMap, UndistortedViews
+from .filters import fill_gaps, gaussian_taps, halve, isolated, median3, specks, upsample
+from .grid import Grid, footprint, grid_over, median_gsd
+from .orthophoto import orthophoto
+from .pyramid import LevelView, build_pyramid
+from .refine import TILE_SIDE, Estimate, Pass, motion_per_metre, refine
+from .search import (
+    COARSE_STEP_PX,
+    RANGE_STEP_PX,
+    coarse_heights,
+    coarse_tiles,
+    find_height_range,
+    plane_heights,
+)
+from .tiles import split
+from .visibility import hidden_cells
+
+_LEAST_SIDE = 100
+"""The coarsest images keep this many pixels on their short side: fine sand still has texture."""
+_DEEPEST_WATER = 2.0
+"""Heights searched below the water surface when no range is given, metres."""
+_WATER_CLEARANCE = 1e-3
+"""The surface is at least this far under water, metres."""
+
+_LEVEL_PASSES = (
+    Pass(hypotheses=7, step_px=0.6, window_sigma=1.2, shift=1),
+    Pass(hypotheses=3, step_px=0.4, window_sigma=1.2),
+)
+_LAST_PASSES = (
+    Pass(hypotheses=5, step_px=0.6, window_sigma=1.8, shift=1),
+    Pass(hypotheses=3, step_px=0.4, window_sigma=1.5),
+)
+"""Passes at the intermediate levels and at the last: the surface carried over from twice the
+spacing is good to about a pixel; then a pure sub-step with the window of the final estimate."""
+
+_CARRY_SPREAD = 0.8
+"""Cells that agree less than this are bridged from their neighbours before the next pass."""
+_CHANCE_SIGMAS = 4.5
+"""A cell counts as matched if its mean ZNCC exceeds chance by this many standard deviations."""
+_LOOSEST_MATCH_PX = 0.3
+"""A minimum so flat or so noisy that it fixes the image motion no better is no match."""
+_STRAY = 4.0
+"""A cell that stands this many cells off the median of its neighbours is a stray match: no
+surface that a window resolves does that."""
+_LEAST_ISLAND = 50
+"""Cut-off pieces of fewer cells are chance matches: about the area of one matching window."""
+_SIGMA_SCALE = 1.0
+_SIGMA_FLOOR_PX = 0.03
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurfaceSweepOptions:
+    """Options of :func:`sweep_surface`.
+
+    Attributes:
+        spacing: Cell size, metres; None: the views' median GSD.
+        region_of_interest: (x_min, y_min, x_max, y_max), world frame, metres; None: all that two
+            views see.
+        height_range: (z_min, z_max), world frame, metres; None: found between the water surface
+            and 2 m below it.
+    """
+
+    spacing: float | None = None
+    region_of_interest: tuple[float, float, float, float] | None = None
+    height_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.spacing is not None and not self.spacing > 0:
+            raise ConfigError(f"spacing is {self.spacing}; expected a positive length in metres")
+
+
+def sweep_surface(
+    views: UndistortedViews,
+    options: SurfaceSweepOptions | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> HeightMap:
+    """Reconstruct the height map that all views agree on.
+
+    Args:
+        views: Two or more views of one instant.
+        options: Region, range and spacing.
+        progress: Called with the steps done and the steps in all.
+
+    Returns:
+        Height, sigma, confidence, view count and orthophoto, on the views' device. Cells that
+        fewer than two views see, or that match no better than chance, are NaN.
+
+    Raises:
+        ConfigError: Fewer than two views, or none that overlap in the given region and range.
+        StageError: The views match nowhere.
+    """
+    if len(views) < 2:
+        raise ConfigError(f"the surface sweep needs two views or more; found {len(views)}")
+    with torch.inference_mode():
+        return _Sweep(views, options or SurfaceSweepOptions(), progress).run()
+
+
+class _Sweep:
+    """State of one run: the pyramids, the grids, and the progress."""
+
+    def __init__(
+        self,
+        views: UndistortedViews,
+        options: SurfaceSweepOptions,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.views, self.options, self.progress = views, options, progress
+        short_side = min(min(view.size) for view in views)
+        self.level_count = max(1, int(math.log2(max(short_side / _LEAST_SIDE, 1))) + 1)
+        pyramids = [build_pyramid(view, self.level_count) for view in views]
+        self.levels: list[list[LevelView]] = [list(level) for level in zip(*pyramids, strict=True)]
+        self.done = self.total = 0
+
+    def run(self) -> HeightMap:
+        """Range, coarse map, finer levels, quality."""
+        coarsest = self.levels[-1]
+        height_range = self.options.height_range or self._search_range()
+        box = self.options.region_of_interest or footprint(self.views.views, height_range)
+        spacing = self.options.spacing or median_gsd(self.views.views, sum(height_range) / 2)
+        grid = grid_over(box, spacing)
+        grids = [grid.coarser(2**level) for level in range(self.level_count)]
+        heights = plane_heights(coarsest, grids[-1], height_range, COARSE_STEP_PX)
+        self._expect(grids)
+        z = coarse_heights(coarsest, grids[-1], heights, self._advance)
+        if not bool(torch.isfinite(z).any()):
+            raise StageError(
+                "no two views agree anywhere in the region; check images and calibration"
+            )
+        z = fill_gaps(median3(z))
+        estimate: Estimate | None = None
+        for level in reversed(range(self.level_count)):
+            if level < self.level_count - 1:
+                z = upsample(z, grids[level].shape)
+            hidden = self._hidden(z, grids[level], level)
+            for plan in _LAST_PASSES if level == 0 else _LEVEL_PASSES:
+                step = plan.step_px / self._motion(level, grids[level], z)
+                estimate = refine(
+                    self.levels[level], grids[level], z, hidden, plan, step, self._advance
+                )
+                kept = torch.where(estimate.spread < _CARRY_SPREAD, estimate.z, torch.nan)
+                if not bool(torch.isfinite(kept).any()):
+                    raise StageError(
+                        "no two views agree anywhere in the region; check images and calibration"
+                    )
+                z = fill_gaps(median3(kept) if plan.shift else kept)
+        assert estimate is not None  # noqa: S101  (there is at least one level)
+        return self._finish(grid, estimate, hidden)
+
+    def _search_range(self) -> tuple[float, float]:
+        model = self.views.views[0].model
+        top = model.water_z + (_WATER_CLEARANCE if model.is_refractive else 0.0)
+        widest = (top, model.water_z + _DEEPEST_WATER)
+        box = self.options.region_of_interest or footprint(self.views.views, widest)
+        spacing = median_gsd(self.views.views, widest[0]) * 2 ** (self.level_count - 1)
+        grid = grid_over(box, spacing)
+        heights = plane_heights(self.levels[-1], grid, widest, RANGE_STEP_PX)
+        return find_height_range(self.levels[-1], grid, heights, self._advance)
+
+    def _motion(self, level: int, grid: Grid, z: Tensor) -> float:
+        motion = motion_per_metre(self.levels[level], grid, z)
+        if motion == 0:
+            raise StageError("no two views overlap in the region; check region_of_interest")
+        return motion
+
+    def _hidden(self, z: Tensor, grid: Grid, level: int) -> list[Tensor] | None:
+        """Cells that each view cannot see, from a map of a quarter of the level's resolution."""
+        if level == self.level_count - 1:
+            return None  # planes know no relief yet
+        coarse_z, factor = z, 1
+        while factor < 4 and min(coarse_z.shape) > 8:
+            coarse_z, factor = halve(coarse_z), factor * 2
+        coarse_grid = grid.coarser(factor)
+        hidden = []
+        for view in self.levels[level]:
+            blocked = hidden_cells(coarse_z, coarse_grid, view.model)
+            blocked = blocked.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+            hidden.append(blocked[: grid.rows, : grid.columns])
+        return hidden
+
+    def _finish(self, grid: Grid, estimate: Estimate, hidden: list[Tensor] | None) -> HeightMap:
+        taps = gaussian_taps(_LAST_PASSES[-1].window_sigma)
+        samples = 1 / sum(a * a for a in taps) ** 2
+        zncc = 1 - estimate.spread
+        pairs = (estimate.effective_views * (estimate.effective_views - 1) / 2).clamp(min=1e-3)
+        chance = _CHANCE_SIGMAS / (samples * pairs).sqrt()
+        matched = torch.isfinite(estimate.z) & (zncc > chance) & (estimate.curvature > 0)
+        freedom = (estimate.effective_views - 1).clamp(min=0.5)
+        noise = (2 * estimate.spread / (estimate.curvature * freedom * samples)).sqrt()
+        floor = _SIGMA_FLOOR_PX / estimate.lever.clamp(min=1e-6)
+        sigma = _SIGMA_SCALE * (noise**2 + floor**2).sqrt()
+        matched &= sigma * estimate.lever < _LOOSEST_MATCH_PX
+        jump = _STRAY * grid.spacing
+        matched &= ~isolated(torch.where(matched, estimate.z, torch.nan), jump)
+        matched &= ~specks(torch.where(matched, estimate.z, torch.nan), jump, _LEAST_ISLAND)
+        z = torch.where(matched, estimate.z, torch.nan)
+        return HeightMap(
+            x0=grid.x0,
+            y0=grid.y0,
+            spacing=grid.spacing,
+            z=z,
+            sigma=torch.where(matched, sigma, torch.nan),
+            confidence=torch.where(matched, zncc.clamp(0, 1), 0.0),
+            view_count=torch.where(matched, estimate.view_count, 0),
+            color=orthophoto(self.views, grid, z, hidden),
+        )
+
+    def _expect(self, grids: list[Grid]) -> None:
+        """Count the steps of work that lie ahead."""
+        tiles = [sum(1 for _ in split(grid, TILE_SIDE)) for grid in grids]
+        passes = [len(_LAST_PASSES)] + [len(_LEVEL_PASSES)] * (len(grids) - 1)
+        ahead = coarse_tiles(grids[-1]) + sum(t * p for t, p in zip(tiles, passes, strict=True))
+        self.total = self.done + ahead
+
+    def _advance(self) -> None:
+        self.done += 1
+        if self.progress is not None and self.total:
+            self.progress(min(self.done, self.total), self.total)

@@ -1,0 +1,98 @@
+"""Tiles of a grid: what bounds memory, and which views each needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .grid import Grid
+from .pyramid import LevelView
+
+_PROBES = 9
+"""Points along each side of a tile that are projected to find the views that may see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A rectangle of cells.
+
+    Attributes:
+        row: First row.
+        column: First column.
+        rows: Number of rows.
+        columns: Number of columns.
+    """
+
+    row: int
+    column: int
+    rows: int
+    columns: int
+
+    @property
+    def cells(self) -> tuple[slice, slice]:
+        """Index of the tile's cells in a map of the grid."""
+        return (
+            slice(self.row, self.row + self.rows),
+            slice(self.column, self.column + self.columns),
+        )
+
+    def cells_with_margin(self, margin: int) -> tuple[slice, slice]:
+        """Index of the tile and a margin around it in a map padded by that margin."""
+        return (
+            slice(self.row, self.row + self.rows + 2 * margin),
+            slice(self.column, self.column + self.columns + 2 * margin),
+        )
+
+
+def split(grid: Grid, side: int) -> Iterator[Tile]:
+    """Tiles of at most ``side`` x ``side`` cells that cover a grid, in row-major order."""
+    for row in range(0, grid.rows, side):
+        for column in range(0, grid.columns, side):
+            yield Tile(row, column, min(side, grid.rows - row), min(side, grid.columns - column))
+
+
+def tile_points(grid: Grid, tile: Tile, z: Tensor, margin: int) -> Tensor:
+    """World points of a tile and its margin, shape (rows + 2m, columns + 2m, 3).
+
+    Args:
+        grid: Of the map.
+        tile: Which part.
+        z: Heights of the tile and its margin, shape (rows + 2m, columns + 2m).
+        margin: Cells around the tile.
+    """
+    column = torch.arange(tile.column - margin, tile.column + tile.columns + margin)
+    row = torch.arange(tile.row - margin, tile.row + tile.rows + margin)
+    x = (grid.x0 + grid.spacing * column.double()).to(z)
+    y = (grid.y0 + grid.spacing * row.double()).to(z)
+    return torch.stack([x.expand(z.shape), y[:, None].expand(z.shape), z], dim=-1)
+
+
+def views_of(views: Sequence[LevelView], points: Tensor) -> list[int]:
+    """Views whose image may contain any of a tile's points (a superset, quickly found).
+
+    Args:
+        views: All views of a level.
+        points: One surface or a stack of them over the same cells, shape (..., H, W, 3).
+    """
+    rows = torch.linspace(0, points.shape[-3] - 1, _PROBES).round().long()
+    columns = torch.linspace(0, points.shape[-2] - 1, _PROBES).round().long()
+    plan = points.reshape(-1, *points.shape[-3:])[0][rows][:, columns, :2]
+    heights = (points[..., 2].min(), points[..., 2].max())
+    probes = torch.cat([torch.cat([plan, z.expand(*plan.shape[:2], 1)], dim=-1) for z in heights])
+    found = []
+    for index, view in enumerate(views):
+        pixels, valid = view.model.project(probes)
+        pixels = pixels[valid]
+        if len(pixels) == 0:
+            continue
+        low, high = pixels.amin(0), pixels.amax(0)
+        width, height = view.size
+        # One probe distance of slack: between probes the outline may bulge.
+        slack = (high - low) / (_PROBES - 1)
+        limit = high.new_tensor([width - 1, height - 1])
+        if bool((high + slack >= 0).all()) and bool((low - slack <= limit).all()):
+            found.append(index)
+    return found

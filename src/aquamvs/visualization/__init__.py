@@ -1,0 +1,55 @@
+"""Figures that tutorials, reports and the command line share.
+
+Every function returns a figure of its own and leaves pyplot alone; matplotlib is loaded on first
+use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .benchmark import plot_accuracy, plot_runtime_and_points, plot_stage_times
+    from .canvas import figure_png, figure_svg
+    from .clouds import plot_point_cloud, plot_sparse_cloud
+    from .maps import plot_depth_comparison, plot_depth_map, plot_height_map
+    from .matches import plot_matches
+    from .rig import plot_refracted_ray, plot_rig
+
+__all__ = [
+    "figure_png",
+    "figure_svg",
+    "plot_accuracy",
+    "plot_depth_comparison",
+    "plot_depth_map",
+    "plot_height_map",
+    "plot_matches",
+    "plot_point_cloud",
+    "plot_refracted_ray",
+    "plot_rig",
+    "plot_runtime_and_points",
+    "plot_sparse_cloud",
+    "plot_stage_times",
+]
+
+_HOMES = {
+    "figure_png": ".canvas",
+    "figure_svg": ".canvas",
+    "plot_accuracy": ".benchmark",
+    "plot_depth_comparison": ".maps",
+    "plot_depth_map": ".maps",
+    "plot_height_map": ".maps",
+    "plot_matches": ".matches",
+    "plot_point_cloud": ".clouds",
+    "plot_refracted_ray": ".rig",
+    "plot_rig": ".rig",
+    "plot_runtime_and_points": ".benchmark",
+    "plot_sparse_cloud": ".clouds",
+    "plot_stage_times": ".benchmark",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names load their module, and with it matplotlib, on first use."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,253 @@
+"""Each way in which script and notebook can drift apart is one line of the check."""
+
+import json
+
+import notebooks
+import pytest
+from notebook_tools.check import find_faults
+from notebook_tools.source import code_hash, read_script
+
+
+def _only_fault(project):
+    faults = find_faults(project)
+    assert len(faults) == 1, faults
+    assert "\n" not in faults[0]
+    return faults[0]
+
+
+def test_built_notebook_has_no_fault(project):
+    assert find_faults(project) == []
+
+
+def test_check_changes_no_file(project):
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in project.root.rglob("*.*")}
+    project.script("tiny").touch()
+    before[project.script("tiny")] = (
+        project.script("tiny").read_bytes(),
+        project.script("tiny").stat().st_mtime_ns,
+    )
+    find_faults(project)
+    after = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in project.root.rglob("*.*")}
+    assert after == before
+
+
+def test_script_without_notebook(project):
+    project.notebook("tiny").unlink()
+    assert "notebooks_src/tiny.py: has no notebook" in _only_fault(project)
+
+
+def test_notebook_without_script(project):
+    project.script("tiny").unlink()
+    assert "tiny.ipynb: has no script" in _only_fault(project)
+
+
+def test_repository_without_tutorials(project):
+    project.script("tiny").unlink()
+    project.notebook("tiny").unlink()
+    assert "holds no script" in _only_fault(project)
+
+
+def test_truncated_notebook(project):
+    text = project.notebook("tiny").read_text()
+    project.notebook("tiny").write_text(text[: len(text) // 2])
+    assert "is no valid notebook" in _only_fault(project)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("# What follows", "# What comes", "cell 4 (markdown) differs"),
+        ('print("written to"', 'print("put into"', "cell 2 (code) differs"),
+        ('# %% tags=["measured"]', "# %%", "cell 5 has tags"),
+        ("# %%\nprint(note.read_text())\nnote.stat", "# %%\nnote.stat", "cell 3 (code) differs"),
+    ],
+)
+def test_edited_script(project, old, new, fault):
+    script = project.script("tiny")
+    text = script.read_text()
+    assert old in text
+    script.write_text(text.replace(old, new, 1))
+    assert fault in _only_fault(project)
+
+
+def test_cell_added_to_script(project):
+    with project.script("tiny").open("a") as script:
+        script.write("\n# %% [markdown]\n# The end.\n")
+    assert "lacks cell 7" in _only_fault(project)
+
+
+def test_cell_added_to_notebook(project, edit_notebook):
+    edit_notebook(lambda nb: nb["cells"].append(nb["cells"][3] | {"id": "added"}))
+    faults = find_faults(project)
+    assert any("cell 7 is not in the script" in fault for fault in faults)
+
+
+def test_swapped_cells(project):
+    text = project.script("tiny").read_text()
+    head, *cells = text.split("# %%")
+    cells[1], cells[2] = cells[2], cells[1]
+    project.script("tiny").write_text("# %%".join([head, *cells]))
+    assert "cell 2 (code) differs" in _only_fault(project)
+
+
+def test_code_edited_on_both_sides_keeps_old_outputs(project, edit_notebook):
+    """What `jupytext --sync` leaves behind: sources agree, outputs belong to the old code."""
+    script = project.script("tiny")
+    script.write_text(script.read_text().replace('"wet"', '"dry"'))
+
+    def change(notebook):
+        source = notebook["cells"][1]["source"]
+        notebook["cells"][1]["source"] = [line.replace('"wet"', '"dry"') for line in source]
+
+    edit_notebook(change)
+    faults = find_faults(project)
+    assert any("recorded hash is stale" in fault for fault in faults)
+
+
+@pytest.mark.parametrize("counts", [[None, None, None, None], [2, 3, 4, 5], [1, 3, 2, 4]])
+def test_execution_out_of_order(project, edit_notebook, counts):
+    def change(notebook):
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        for cell, count in zip(code, counts, strict=True):
+            cell["execution_count"] = count
+
+    edit_notebook(change)
+    assert "was not executed once from top to bottom" in _only_fault(project)
+
+
+ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "dry", "traceback": []}
+
+
+@pytest.mark.parametrize(
+    ("output", "fault"),
+    [
+        (ERROR, "cell 3 shows an error (ValueError: dry)"),
+        (
+            {
+                "output_type": "stream",
+                "name": "stdout",
+                "text": "Traceback (most recent call last):\n",
+            },
+            "cell 3 shows a traceback",
+        ),
+        (
+            {"output_type": "stream", "name": "stderr", "text": "UserWarning: wet\n  here"},
+            "cell 3 shows standard error (UserWarning: wet)",
+        ),
+        (
+            {"output_type": "stream", "name": "stdout", "text": "saved /home/ann/tank/a.png"},
+            "cell 3 shows an absolute path (/home/ann/tank/a.png)",
+        ),
+        (
+            {"output_type": "stream", "name": "stdout", "text": r"saved C:\Users\ann\a.png"},
+            "cell 3 shows an absolute path (C:\\Users",
+        ),
+        (
+            {"output_type": "display_data", "metadata": {}, "data": {"text/html": "<b>/opt/x/y"}},
+            "cell 3 shows an absolute path (/opt/x/y)",
+        ),
+        (
+            {
+                "output_type": "display_data",
+                "metadata": {},
+                "data": {"text/plain": "<Thing object at 0x7f00dead>"},
+            },
+            "cell 3 shows a memory address (0x7f00dead)",
+        ),
+    ],
+)
+def test_output_that_must_not_be_shown(project, edit_notebook, output, fault):
+    edit_notebook(lambda nb: nb["cells"][2].update(outputs=[output]))
+    assert fault in _only_fault(project)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12 points/m2/s at 3/4 of 5/6/7",
+        "see https://example.org/a/b/c and file.txt",
+        "wrote demo/run/report.html and ./a/b",
+        "<div><p>text</p></div><a href='../x/y'>",
+    ],
+)
+def test_harmless_output_is_no_fault(project, edit_notebook, text):
+    output = {"output_type": "display_data", "metadata": {}, "data": {"text/html": text}}
+    edit_notebook(lambda nb: nb["cells"][2].update(outputs=[output]))
+    assert find_faults(project) == []
+
+
+def _replace_in_both(project, edit_notebook, old, new):
+    """Change prose on both sides, so that only the badge is at fault (and the id follows)."""
+    script = project.script("tiny")
+    script.write_text(script.read_text().replace(old, new))
+
+    def change(notebook):
+        source = notebook["cells"][0]["source"]
+        notebook["cells"][0]["source"] = [line.replace(old, new) for line in source]
+
+    edit_notebook(change)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("someone/Tank", "other/Tank"),
+        ("trunk", "main"),
+        ("tutorial/tiny.ipynb", "tutorial/moved.ipynb"),
+    ],
+)
+def test_badge_that_points_elsewhere(project, edit_notebook, old, new):
+    _replace_in_both(project, edit_notebook, old, new)
+    faults = find_faults(project)
+    assert any("lacks the Colab badge" in fault for fault in faults)
+    assert any("cell 1 has a Colab link to" in fault for fault in faults)
+
+
+@pytest.mark.parametrize("other", ["someone/Fork@trunk", "someone/Tank@main"])
+def test_install_cell_that_takes_another_repository_or_branch(project, edit_notebook, other):
+    line = f"pip install git+https://github.com/{other}"
+    cell = {"cell_type": "markdown", "id": "added", "metadata": {}, "source": [line]}
+    edit_notebook(lambda nb: nb["cells"].append(cell))
+    faults = find_faults(project)
+    assert any(f"cell 7 installs from git+https://github.com/{other}" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda nb: nb["metadata"]["kernelspec"].update(name="venv"), "kernelspec"),
+        (lambda nb: nb["cells"][1].update(id="other"), "cell ids"),
+        (
+            lambda nb: nb["cells"][1]["metadata"].update(execution={"start": "today"}),
+            "cell 2 has metadata that no build writes (execution)",
+        ),
+    ],
+)
+def test_metadata_of_another_tool(project, edit_notebook, change, fault):
+    edit_notebook(change)
+    assert fault in _only_fault(project)
+
+
+def test_notebook_too_large(project, edit_notebook):
+    figure = {"output_type": "display_data", "metadata": {}, "data": {"image/png": "A" * 3_000_000}}
+    edit_notebook(lambda nb: nb["cells"][2].update(outputs=[figure]))
+    assert "has 3.0 MB; at most 3 MB" in _only_fault(project)
+
+
+def test_program_prints_a_line_per_fault_and_fails(project, capsys):
+    assert notebooks.main(["--root", str(project.root), "check"]) == 0
+    project.notebook("tiny").unlink()
+    assert notebooks.main(["--root", str(project.root), "check"]) == 1
+    assert "has no notebook" in capsys.readouterr().out
+
+
+def test_program_reports_a_build_that_fails(write_project, capsys):
+    project = write_project("# %%\nraise ValueError('dry')\n")
+    assert notebooks.main(["--root", str(project.root), "build"]) == 1
+    assert "dry" in capsys.readouterr().err
+
+
+def test_recorded_hash_is_that_of_the_script(project):
+    notebook = json.loads(project.notebook("tiny").read_text())
+    recorded = notebook["metadata"]["aquamvs"]["code_sha256"]
+    assert recorded == code_hash(read_script(project.script("tiny")))
