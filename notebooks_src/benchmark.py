@@ -111,7 +111,7 @@ for row in result.results:
 # ## Visualizing Results
 #
 # Time and size of the cloud, side by side. Look for a pathway whose right bar is long and whose
-# left bar is short.
+# left bar is short, and mind the axis: where bars differ much, it is logarithmic and says so.
 
 # %% tags=["measured"]
 plot_runtime_and_points(result)

@@ -34,6 +34,8 @@ _TOLERATED_RESIDUAL = 0.3
 """A view that deviates from the others by this much more than the best one does (in variances of
 normalised intensity) has half its weight; another surface or a fish exceeds it by about 2."""
 _RESIDUAL_TAPS = gaussian_taps(1.5)
+ROBUST_MARGIN = len(NORMALISATION_TAPS) // 2 + len(_RESIDUAL_TAPS) // 2
+"""Cells around a tile that :func:`robust_weight` uses up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,16 @@ class Resampled:
     pixels: Tensor
     rate: Tensor
     seen: Tensor
+
+    def without_margin(self, margin: int) -> Resampled:
+        """The inner part of a tile."""
+        inner = slice(margin, -margin)
+        return Resampled(
+            self.views,
+            self.pixels[..., inner, inner, :],
+            self.rate[..., inner, inner, :],
+            shrink(self.seen, margin),
+        )
 
 
 def resample(
@@ -205,12 +217,11 @@ def robust_weight(
         seen: Which views may count, shape (m, K, H, W).
 
     Returns:
-        shape (m, K, H, W).
+        shape (m, K, H - 2 margin, W - 2 margin) with ``ROBUST_MARGIN``: what it takes to judge.
     """
     residual = smooth(agreement(views, indices, positions, seen).residual, _RESIDUAL_TAPS)
-    margin = (seen.shape[-1] - residual.shape[-1]) // 2
-    residual = torch.nn.functional.pad(residual, (margin,) * 4, mode="replicate")
+    inner = shrink(seen, ROBUST_MARGIN)
     # Against the view that agrees best: noise that all share is no reason to leave any of them out.
-    best = torch.where(seen > 0, residual, torch.inf).amin(0)
-    excess = torch.where(seen > 0, residual - best, 0.0)
-    return seen / (1 + (excess / _TOLERATED_RESIDUAL) ** 2)
+    best = torch.where(inner > 0, residual, torch.inf).amin(0)
+    excess = torch.where(inner > 0, residual - best, 0.0)
+    return inner / (1 + (excess / _TOLERATED_RESIDUAL) ** 2)

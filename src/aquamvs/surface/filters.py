@@ -66,6 +66,29 @@ def pad_edges(maps: Tensor, margin: int) -> Tensor:
     return padded[0, 0]
 
 
+def pad_linear(maps: Tensor, margin: int) -> Tensor:
+    """Continue a map past its edges by point reflection, which keeps its slope there.
+
+    Args:
+        maps: shape (H, W).
+        margin: Cells to add on each side.
+
+    Returns:
+        shape (H + 2m, W + 2m).
+    """
+    rows = _continued(maps, margin, 0)
+    return _continued(rows, margin, 1)
+
+
+def _continued(maps: Tensor, margin: int, axis: int) -> Tensor:
+    length = maps.shape[axis]
+    reach = torch.arange(1, margin + 1, device=maps.device).clamp(max=max(length - 1, 0))
+    first, last = maps.narrow(axis, 0, 1), maps.narrow(axis, length - 1, 1)
+    before = 2 * first - maps.index_select(axis, reach.flip(0))
+    after = 2 * last - maps.index_select(axis, length - 1 - reach)
+    return torch.cat([before, maps, after], dim=axis)
+
+
 def median3(maps: Tensor) -> Tensor:
     """Median of the known cells of each 3 x 3 neighbourhood, shape (H, W).
 

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .consistency import NORMALISATION_TAPS, agreement, resample, robust_weight
-from .filters import gaussian_taps, pad_edges, shrink, smooth
+from .consistency import (
+    NORMALISATION_TAPS,
+    ROBUST_MARGIN,
+    agreement,
+    resample,
+    robust_weight,
+)
+from .filters import gaussian_taps, pad_edges, pad_linear, shrink, smooth
 from .grid import Grid
 from .pyramid import LevelView
 from .tiles import split, tile_points, views_of
@@ -88,21 +94,23 @@ def refine(
         The moved map.
     """
     margin = plan.margin
-    padded = pad_edges(z, margin)
+    outer = margin + ROBUST_MARGIN
+    padded = pad_linear(z, outer)
     offsets = step * (torch.arange(plan.hypotheses, device=z.device) - plan.hypotheses // 2).to(z)
     maps = [torch.full_like(z, torch.nan)] + [torch.zeros_like(z) for _ in range(5)]
     for tile in split(grid, TILE_SIDE):
-        points = tile_points(grid, tile, padded[tile.cells_with_margin(margin)], margin)
+        points = tile_points(grid, tile, padded[tile.cells_with_margin(outer)], outer)
         seen_by = resample(views, views_of(views, points), points)
         if seen_by is not None:
             seen = seen_by.seen
             if hidden is not None:
                 blocked = [
-                    pad_edges(hidden[index].to(z), margin)[tile.cells_with_margin(margin)]
+                    pad_edges(hidden[index].to(z), outer)[tile.cells_with_margin(outer)]
                     for index in seen_by.views
                 ]
                 seen = seen * (1 - torch.stack(blocked))
             weight = robust_weight(views, seen_by.views, seen_by.pixels[:, None], seen[:, None])
+            seen_by, seen = seen_by.without_margin(ROBUST_MARGIN), shrink(seen, ROBUST_MARGIN)
             moved = (
                 pixels + offsets[:, None, None, None] * rate
                 for pixels, rate in zip(seen_by.pixels, seen_by.rate, strict=True)

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from ..errors import StageError
-from .consistency import NORMALISATION_TAPS, agreement, resample, robust_weight
+from .consistency import (
+    NORMALISATION_TAPS,
+    ROBUST_MARGIN,
+    agreement,
+    resample,
+    robust_weight,
+)
 from .filters import gaussian_taps, shrink, smooth
 from .grid import Grid
 from .pyramid import LevelView
@@ -23,7 +29,8 @@ RANGE_STEP_PX = 1.4
 """Likewise where only the range is looked for: no height is further than 0.7 px from a plane."""
 _MAX_PLANES = 4096
 _WINDOW_TAPS = gaussian_taps(1.5)
-_MARGIN = len(NORMALISATION_TAPS) // 2 + len(_WINDOW_TAPS) // 2
+_INNER_MARGIN = len(NORMALISATION_TAPS) // 2 + len(_WINDOW_TAPS) // 2
+_MARGIN = _INNER_MARGIN + ROBUST_MARGIN
 
 _TILE_SIDE = 64
 _CELLS_AT_ONCE = 1 << 17
@@ -86,22 +93,12 @@ def find_height_range(
     Raises:
         StageError: No patch matches at any height.
     """
-    found: list[list[float]] = []
-    needed = min(3, len(views))
+    costs = []
     for tile in _patches(grid):
-        cost, count = _plane_costs(views, grid, tile, heights, robust=False)
-        best, index = cost.min(0)
-        rivals = cost.clone()
-        for near in (-1, 0, 1):
-            rivals.scatter_(0, (index + near).clamp(0, len(heights) - 1)[None], torch.inf)
-        confident = best < _CONFIDENT_SPREAD
-        confident &= best < _CONFIDENT_LEAD * rivals.min(0).values
-        # Two views alone agree by chance at some height; but they may well outdo a false one.
-        confident &= count.gather(0, index[None])[0] >= needed
-        z = torch.tensor(heights, dtype=torch.float64)[index[confident].cpu()].sort().values
-        if len(z) >= _LEAST_SHARE * confident.numel():
-            found.append([float(z[int(share * (len(z) - 1))]) for share in (_TAIL, 1 - _TAIL)])
+        costs.append(_plane_costs(views, grid, tile, heights, robust=False))
         advance()
+    # Three views hardly agree by chance; where a rig or its masks leave only two, these must do.
+    found = _confident_ranges(costs, heights, 3) or _confident_ranges(costs, heights, 2)
     if not found:
         raise StageError(
             f"the views match nowhere between z = {heights[0]:.3f} m and {heights[-1]:.3f} m; "
@@ -112,6 +109,26 @@ def find_height_range(
     step = 2 * max(b - a for a, b in itertools.pairwise(heights) if a <= high)
     slack = _RANGE_SLACK * (high - low) + step
     return max(low - slack, heights[0]), min(high + slack, heights[-1])
+
+
+def _confident_ranges(
+    costs: Sequence[tuple[Tensor, Tensor]], heights: Sequence[float], needed: int
+) -> list[list[float]]:
+    """Ranges of the patches in which enough cells stand out, seen by ``needed`` views."""
+    table = torch.tensor(heights, dtype=torch.float64)
+    found = []
+    for cost, count in costs:
+        best, index = cost.min(0)
+        rivals = cost.clone()
+        for near in (-1, 0, 1):
+            rivals.scatter_(0, (index + near).clamp(0, len(heights) - 1)[None], torch.inf)
+        confident = best < _CONFIDENT_SPREAD
+        confident &= best < _CONFIDENT_LEAD * rivals.min(0).values
+        confident &= count.gather(0, index[None])[0] >= needed
+        z = table[index[confident].cpu()].sort().values
+        if len(z) >= _LEAST_SHARE * confident.numel():
+            found.append([float(z[int(share * (len(z) - 1))]) for share in (_TAIL, 1 - _TAIL)])
+    return found
 
 
 def _consensus(ranges: Tensor, heights: Sequence[float]) -> tuple[float, float]:
@@ -181,15 +198,16 @@ def _plane_costs(
             costs.append(like.new_full((len(z), tile.rows, tile.columns), torch.inf))
             counts.append(like.new_zeros(len(z), tile.rows, tile.columns))
             continue
-        where, weight = (seen_by.views, seen_by.pixels), seen_by.seen
+        inner = seen_by.without_margin(ROBUST_MARGIN)
+        weight = inner.seen
         if robust:
-            weight = robust_weight(views, *where, weight)
-        result = agreement(views, *where, weight)
+            weight = robust_weight(views, seen_by.views, seen_by.pixels, seen_by.seen)
+        result = agreement(views, inner.views, inner.pixels, weight)
         energy = result.contrast**2
         above = smooth(result.spread * energy, _WINDOW_TAPS)
         below = smooth(energy, _WINDOW_TAPS)
-        count = shrink(seen_by.seen, _MARGIN).sum(0)
-        known = (below > 0) & (count >= 2) & (shrink(weight, _MARGIN).sum(0) > 1)
+        count = shrink(inner.seen, _INNER_MARGIN).sum(0)
+        known = (below > 0) & (count >= 2) & (shrink(weight, _INNER_MARGIN).sum(0) > 1)
         costs.append(torch.where(known, above / below.clamp(min=1e-20), torch.inf))
         counts.append(count)
     return torch.cat(costs), torch.cat(counts)

@@ -64,7 +64,9 @@ _STRAY = 4.0
 surface that a window resolves does that."""
 _LEAST_ISLAND = 50
 """Cut-off pieces of fewer cells are chance matches: about the area of one matching window."""
-_SIGMA_SCALE = 1.0
+_SIGMA_SCALE = 1.8
+"""Neighbouring cells share texture and interpolation noise, so a window holds fewer independent
+samples than cells: measured on development seeds 0 and 1."""
 _SIGMA_FLOOR_PX = 0.03
 
 

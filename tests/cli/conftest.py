@@ -1,0 +1,20 @@
+"""A tiny rendered dataset for the benchmark and the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from aquamvs.datasets import SceneOptions, write_dataset
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One frame of five cameras, 200 x 150, with ground truth."""
+    return write_dataset(
+        tmp_path_factory.mktemp("data") / "tiny",
+        rig="small5",
+        scene_kind="bower",
+        seed=0,
+        image_size=(200, 150),
+        options=SceneOptions(depth=0.3),
+    )

@@ -1,0 +1,100 @@
+"""The command line as a user meets it: one message, the right exit code, no traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aquamvs.cli import build_parser, main
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("run", "benchmark", "example"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["benchmark", "c", "--frame", "x"]])
+def test_wrong_usage_exits_with_two(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+
+
+def test_a_missing_config_is_one_line_and_exit_code_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(tmp_path / "none.yaml")]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("aquamvs: error: ")
+    assert shown.err.count("\n") == 1
+
+
+def test_run_reconstructs_resumes_and_reports_failures(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = yaml.safe_load((tiny_dataset / "config.yaml").read_text())
+    data["output_dir"] = str(tmp_path / "output")
+    data["pipeline_mode"] = "sparse"
+    for key in ("calibration_path", "camera_input_map"):
+        value = data[key]
+        data[key] = (
+            str(tiny_dataset / value)
+            if isinstance(value, str)
+            else {name: str(tiny_dataset / place) for name, place in value.items()}
+        )
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(data))
+    assert main(["run", str(config), "-q"]) == 0
+    assert "done" in capsys.readouterr().out
+    assert main(["run", str(config), "-q"]) == 0
+    assert "skipped" in capsys.readouterr().out
+    data["matcher_type"] = "roma"
+    config.write_text(yaml.safe_dump(data))
+    assert main(["run", str(config), "-q"]) == 1
+    shown = capsys.readouterr()
+    assert "romav2" in shown.out
+    assert "1 of 1 frames failed" in shown.err
+    assert main(["run", str(config), "--device", "abacus"]) == 2
+    assert "expected cpu, cuda" in capsys.readouterr().err
+
+
+def test_benchmark_prints_the_table_and_the_reports_places(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["benchmark", str(tiny_dataset / "config.yaml"), "-q", "--output-dir", str(tmp_path)]
+    assert main([*base, "--pathways", "SIFT + sparse"]) == 0
+    shown = capsys.readouterr().out
+    assert "SIFT + sparse" in shown
+    assert Path(shown.strip().splitlines()[-1]).is_file()
+    assert main([*base, "--pathways", "RoMa + sparse"]) == 1
+    assert main([*base, "--pathways", "RoMa + nothing"]) == 2
+
+
+def test_example_refuses_a_folder_that_holds_something(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "precious.txt").write_text("data")
+    assert main(["example", str(tmp_path), "-q"]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+    assert main(["example", str(tmp_path / "new"), "--frames", "0"]) == 2
+
+
+def test_the_parser_and_the_package_import_nothing_heavy() -> None:
+    code = (
+        "import sys, aquamvs, aquamvs.cli; aquamvs.cli.build_parser();"
+        "heavy = {'torch', 'cv2', 'numpy', 'matplotlib', 'kornia', 'scipy'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_commands_of_the_parser_all_run_something() -> None:
+    parser = build_parser()
+    assert parser.parse_args(["example", "out"]).command == "example"

@@ -1,0 +1,241 @@
+"""The pipeline as its users see it: outputs, resuming, refusing bad input before any work."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from aquamvs import Pipeline, PipelineConfig
+from aquamvs.errors import AquaMVSError, CalibrationError, ConfigError, DataError
+from aquamvs.io import load_depth_map, load_height_map, load_mesh, load_point_cloud
+from aquamvs.pathways import PATHWAYS, PipelineMode, Stage
+from aquamvs.pipeline import FrameFolder, StageRecorder, reconstruct
+from aquamvs.pipeline.colors import normalize_colors
+from aquamvs.types import FrameSet
+
+
+def configured(dataset: Path, **values: object) -> PipelineConfig:
+    path = dataset / "config.yaml"
+    data = {**yaml.safe_load(path.read_text()), **values}
+    path.write_text(yaml.safe_dump(data))
+    return PipelineConfig.from_yaml(path)
+
+
+@pytest.mark.parametrize("mode", list(PipelineMode))
+def test_every_mode_writes_the_tree_that_the_contract_names(dataset: Path, mode: str) -> None:
+    config = configured(dataset, pipeline_mode=str(mode), matcher_type="sift")
+    pipeline = Pipeline(config)
+    result = pipeline.run_frame(0)
+    folder = FrameFolder(config.output_dir / "frame_000000")
+    assert len(load_point_cloud(folder.point_cloud(PipelineMode(mode)))) > 100
+    assert len(load_mesh(folder.mesh).faces) > 10
+    for camera in pipeline.inputs.calibration.cameras:
+        assert folder.undistorted(camera).is_file()
+    for camera in pipeline.inputs.calibration.ring_cameras:
+        assert folder.depth_map(camera).is_file() == (mode is not PipelineMode.SPARSE)
+    if mode is PipelineMode.SURFACE:
+        height_map = load_height_map(folder.height_map)
+        assert torch.isfinite(height_map.z).any()
+        assert json.loads(folder.orthophoto.with_suffix(".json").read_text())["x0_m"] == (
+            height_map.x0
+        )
+    report = json.loads(folder.report.read_text())
+    assert report["pathway"] == config.pathway.name
+    assert list(report["timing"]["stages"]) == [str(stage) for stage in config.pathway.stages]
+    assert report["counts"]["points"] == len(result.reconstruction.cloud)
+    assert not [path for path in folder.root.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_second_run_resumes_and_equal_runs_give_equal_bytes(
+    dataset: Path, tmp_path: Path
+) -> None:
+    config = configured(dataset, pipeline_mode="sparse", matcher_type="sift")
+    pipeline = Pipeline(config)
+    first = pipeline.run()
+    assert [frame.status for frame in first.frames] == ["done", "done"]
+    products = [
+        path
+        for path in sorted(config.output_dir.rglob("*"))
+        if path.is_file() and path.name != "report.json"
+    ]
+    before = {path: path.read_bytes() for path in products}
+    (config.output_dir / "frame_000001" / "report.json").unlink()  # as if killed before the end
+    second = Pipeline(config).run()
+    assert [frame.status for frame in second.frames] == ["skipped", "done"]
+    assert {path: path.read_bytes() for path in products} == before
+    changed = configured(dataset, sparse_matching={"max_keypoints": 500})
+    assert [frame.status for frame in Pipeline(changed).run().frames] == ["done", "done"]
+
+
+def test_a_bad_frame_is_reported_and_does_not_stop_the_others(dataset: Path) -> None:
+    config = configured(dataset, pipeline_mode="sparse", matcher_type="sift")
+    image = sorted((dataset / "images" / "cam1").iterdir())[0]
+    whole = image.read_bytes()
+    pipeline = Pipeline(config)
+    image.write_bytes(whole[: len(whole) // 2])
+    summary = pipeline.run()
+    assert [frame.status for frame in summary.frames] == ["failed", "done"]
+    assert image.name in str(summary.failed[0].error)
+    assert not (config.output_dir / "frame_000000").exists()
+
+
+def test_frames_follow_start_stop_and_step(dataset: Path) -> None:
+    config = configured(dataset, preprocessing={"frame_start": 1})
+    assert list(Pipeline(config).inputs.frames()) == [1]
+    config = configured(dataset, preprocessing={"frame_start": 5})
+    with pytest.raises(ConfigError, match="frame_start is 5, but the input has 2"):
+        Pipeline(config).run()
+
+
+def test_every_stage_can_be_called_on_what_the_one_before_returned(dataset: Path) -> None:
+    config = configured(dataset, pipeline_mode="full", matcher_type="sift")
+    views = Pipeline(config).inputs.read_views(0)
+    seen: list[Stage] = []
+    recorder = StageRecorder()
+    result = reconstruct(
+        views, config, recorder=recorder, progress=lambda stage, *_: seen.append(stage)
+    )
+    assert len(result.depth_maps) == len(views.references)
+    assert set(seen) == set(config.pathway.stages) - {Stage.UNDISTORTION}
+    assert all(stage.peak_memory_mb > 0 for stage in recorder.timing.stages.values())
+
+
+def test_consistency_maps_are_written_on_request(dataset: Path) -> None:
+    config = configured(dataset, pipeline_mode="full", runtime={"save_consistency_maps": True})
+    result = Pipeline(config).run_frame(0)
+    with np.load(result.folder.consistency_map("cam0"), allow_pickle=False) as maps:
+        assert maps["agreeing"].max() >= 2
+    assert load_depth_map(result.folder.depth_map("cam0")).camera == "cam0"
+
+
+def _remove_camera(dataset: Path) -> None:
+    data = json.loads((dataset / "calibration.json").read_text())
+    del data["cameras"]["cam0"]
+    (dataset / "calibration.json").write_text(json.dumps(data))
+
+
+def _drop_from_map(dataset: Path) -> None:
+    path = dataset / "config.yaml"
+    data = yaml.safe_load(path.read_text())
+    del data["camera_input_map"]["cam0"]
+    path.write_text(yaml.safe_dump(data))
+
+
+def _another_size(dataset: Path) -> None:
+    data = json.loads((dataset / "calibration.json").read_text())
+    data["cameras"]["cam0"]["intrinsics"]["image_size"] = [640, 480]
+    (dataset / "calibration.json").write_text(json.dumps(data))
+
+
+def _fewer_frames(dataset: Path) -> None:
+    sorted((dataset / "images" / "cam0").iterdir())[-1].unlink()
+
+
+def _no_images(dataset: Path) -> None:
+    for path in (dataset / "images" / "cam0").iterdir():
+        path.unlink()
+
+
+def _unreadable_first_image(dataset: Path) -> None:
+    sorted((dataset / "images" / "cam0").iterdir())[0].write_bytes(b"no image")
+
+
+def _no_calibration(dataset: Path) -> None:
+    (dataset / "calibration.json").unlink()
+
+
+def _flooded(dataset: Path) -> None:
+    data = json.loads((dataset / "calibration.json").read_text())
+    for camera in data["cameras"].values():
+        camera["water_z"] = -0.5
+    (dataset / "calibration.json").write_text(json.dumps(data))
+
+
+def _evil_name(dataset: Path) -> None:
+    text = (dataset / "calibration.json").read_text()
+    (dataset / "calibration.json").write_text(text.replace('"cam0"', '"../cam0"'))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "error", "message"),
+    [
+        (_remove_camera, ConfigError, "'cam0', which the calibration does not have"),
+        (_drop_from_map, ConfigError, "'cam0' has no entry in camera_input_map"),
+        (_another_size, DataError, "200 x 150; the calibration is for 640 x 480"),
+        (_fewer_frames, DataError, "unequal numbers of frames"),
+        (_no_images, DataError, "holds no images"),
+        (_unreadable_first_image, DataError, r"frame_000000\.png"),
+        (_no_calibration, CalibrationError, "calibration file not found"),
+        (_flooded, CalibrationError, "below the water surface"),
+        (_evil_name, CalibrationError, r"\.\./cam0"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    dataset: Path, break_it: object, error: type[AquaMVSError], message: str
+) -> None:
+    assert callable(break_it)
+    break_it(dataset)
+    with pytest.raises(error, match=message):
+        Pipeline(PipelineConfig.from_yaml(dataset / "config.yaml"))
+    assert not (dataset / "output").exists()
+
+
+def test_an_output_folder_that_cannot_be_is_refused(dataset: Path) -> None:
+    (dataset / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        Pipeline(configured(dataset, output_dir="file/output"))
+    if os.geteuid() != 0:
+        locked = dataset / "locked"
+        locked.mkdir(mode=0o500)
+        with pytest.raises(DataError, match="cannot be written"):
+            Pipeline(configured(dataset, output_dir="locked/output"))
+
+
+def test_masks_are_read_and_checked(dataset: Path) -> None:
+    import cv2
+
+    masks = dataset / "masks"
+    masks.mkdir()
+    with pytest.raises(DataError, match="holds no mask"):
+        Pipeline(configured(dataset, mask_dir="masks"))
+    mask = np.zeros((150, 200), np.uint8)
+    mask[:, :100] = 255
+    cv2.imwrite(str(masks / "cam0.png"), mask)
+    views = Pipeline(configured(dataset, mask_dir="masks")).inputs.read_views(0)
+    assert not views["cam0"].mask[:, 100:].any()
+    assert views["cam0"].mask[:, 5:95].all()
+    cv2.imwrite(str(masks / "cam0.png"), mask[:10])
+    with pytest.raises(DataError, match=r"cam0\.png"):
+        Pipeline(configured(dataset, mask_dir="masks"))
+
+
+def test_a_cuda_device_that_is_not_there_is_refused(dataset: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ConfigError, match="no usable CUDA device"):
+        Pipeline(configured(dataset, runtime={"device": "cuda"}))
+
+
+@pytest.mark.parametrize("method", ["gain", "histogram"])
+def test_colour_normalisation_undoes_gains_in_any_order(method: str) -> None:
+    scene = torch.rand(60, 80, 3, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
+    gains = {"a": 0.9, "b": 1.0, "c": 1.1}
+    frames = FrameSet(0, {name: scene * gain for name, gain in gains.items()})
+    even = normalize_colors(frames, method).images  # type: ignore[arg-type]
+    assert (even["a"] - even["c"]).abs().max() < 2e-3
+    backwards = FrameSet(0, dict(reversed(frames.images.items())))
+    again = normalize_colors(backwards, method).images  # type: ignore[arg-type]
+    assert all(torch.equal(even[name], again[name]) for name in gains)
+
+
+def test_the_table_names_every_pathway_once() -> None:
+    names = [pathway.name for pathway in PATHWAYS]
+    slugs = [pathway.slug for pathway in PATHWAYS]
+    assert len(set(names)) == len(names)
+    assert len(set(slugs)) == len(slugs)
+    assert {"LightGlue + sparse", "LightGlue + full", "RoMa + sparse", "RoMa + full"} < set(names)
+    assert "Surface sweep" in names

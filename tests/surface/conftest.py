@@ -1,0 +1,57 @@
+"""Scenes for the surface sweep: textured planes through water, rendered without noise."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from aquamvs.calibration import CalibrationData
+from aquamvs.datasets import Imaging, Scene, SceneOptions, make_rig, make_scene, render_view
+from aquamvs.pipeline import undistort_views, undistortion_maps
+from aquamvs.types import FrameSet, UndistortedViews
+
+Region = tuple[float, float, float, float]
+Rendered = tuple[UndistortedViews, Scene, Region]
+Render = Callable[..., Rendered]
+
+NOISELESS = Imaging(full_well_e=None)
+
+
+def render_plane(
+    *, rig: CalibrationData | None = None, slope: tuple[float, float] = (0.0, 0.0)
+) -> Rendered:
+    """Views of a plane by a small rig, and the region under the rig's middle."""
+    rig = rig or make_rig("small5")
+    scene = make_scene("plane", seed=1, rig=rig, options=SceneOptions(slope=slope, depth=0.3))
+    images = {
+        name: torch.from_numpy(render_view(scene, rig, name, imaging=NOISELESS)).float() / 255
+        for name in rig.cameras
+    }
+    views = undistort_views(FrameSet(0, images), rig, undistortion_maps(rig))
+    centre = torch.stack(list(rig.camera_positions().values())).mean(0)
+    x, y = float(centre[0]), float(centre[1])
+    return views, scene, (x - 0.12, y - 0.12, x + 0.12, y + 0.12)
+
+
+@pytest.fixture(scope="session")
+def level_plane() -> Rendered:
+    return render_plane()
+
+
+@pytest.fixture(scope="session")
+def slanted_plane() -> Rendered:
+    return render_plane(slope=(0.3, -0.2))
+
+
+@pytest.fixture(scope="session")
+def plane_in_air() -> Rendered:
+    rig = make_rig("small5")
+    return render_plane(rig=dataclasses.replace(rig, n_water=rig.n_air))
+
+
+@pytest.fixture(scope="session")
+def plane_under_tilted_water() -> Rendered:
+    rig = make_rig("small5")
+    normal = torch.tensor([0.06, -0.04, -1.0], dtype=torch.float64)
+    return render_plane(rig=dataclasses.replace(rig, interface_normal=normal / normal.norm()))

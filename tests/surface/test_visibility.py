@@ -1,0 +1,110 @@
+"""Occlusion and first hits on height fields, against brute force."""
+
+import torch
+
+from aquamvs.pixels import pixel_grid
+from aquamvs.projection import RefractiveProjectionModel
+from aquamvs.surface.filters import fill_gaps, halve, isolated, specks, upsample
+from aquamvs.surface.grid import Grid
+from aquamvs.surface.visibility import hidden_cells, ray_depth_of_surface, surface_at
+
+F64 = torch.float64
+MODEL = RefractiveProjectionModel(
+    torch.tensor([[300.0, 0, 99.5], [0, 300.0, 74.5], [0, 0, 1]], dtype=F64),
+    torch.eye(3, dtype=F64),
+    torch.zeros(3, dtype=F64),
+    1.0,
+    torch.tensor([0.0, 0, -1], dtype=F64),
+    1.0,
+    1.333,
+)
+GRID = Grid(-0.4, -0.3, 0.004, 151, 201)
+
+
+def block() -> torch.Tensor:
+    """A bed at 1.4 m with a block 10 cm high, off the axis."""
+    x, y = GRID.axes(torch.zeros((), dtype=F64))
+    inside = ((x[None] - 0.2).abs() < 0.05) & (y[:, None].abs() < 0.05)
+    return torch.where(inside, 1.3, 1.4).to(F64)
+
+
+def test_only_cells_behind_the_block_are_hidden() -> None:
+    hidden = hidden_cells(block(), GRID, MODEL)
+    x, y = GRID.axes(torch.zeros((), dtype=F64))
+    column = int((0.258 - GRID.x0) / GRID.spacing)  # just behind the block, seen from the axis
+    row = int((0.0 - GRID.y0) / GRID.spacing)
+    assert hidden[row, column]
+    assert not hidden[:, x < 0.14].any()  # in front of it
+    assert not hidden[y.abs() > 0.09].any()  # beside it
+    shadow = x[hidden.any(0)]
+    # The ray over the far upper edge (0.25, 1.3) fixes the shadow's end.
+    pixel, _ = MODEL.project(torch.tensor([[0.25, 0.0, 1.3]], dtype=F64))
+    origin, direction = MODEL.cast_ray(pixel)
+    end = float(origin[0, 0] + direction[0, 0] / direction[0, 2] * (1.4 - origin[0, 2]))
+    assert abs(float(shadow.max()) - end) < 2 * GRID.spacing
+
+
+def test_first_hits_agree_with_dense_marching() -> None:
+    z = block()
+    pixels = pixel_grid((200, 150), dtype=F64)[::7, ::7]
+    depth = ray_depth_of_surface(z, GRID, MODEL, pixels)
+    origin, direction = MODEL.cast_ray(pixels)
+    steps = torch.linspace(0.25, 0.5, 4001, dtype=F64)
+    first = torch.full_like(depth, torch.nan)
+    for step in steps.flip(0):
+        at = origin + step * direction
+        below = at[..., 2] >= surface_at(z, GRID, at[..., 0], at[..., 1])
+        first = torch.where(below, step, first)
+    both = torch.isfinite(depth) & torch.isfinite(first)
+    assert both.double().mean() > 0.8  # the rest looks past the map
+    error = (depth - first).abs()[both]
+    assert error.quantile(0.98) < 2e-4
+
+
+def test_rays_that_meet_nothing_known_are_nan() -> None:
+    z = block()
+    z[:, 120:] = torch.nan
+    depth = ray_depth_of_surface(z, GRID, MODEL, pixel_grid((200, 150), dtype=F64))
+    points = MODEL.cast_ray(pixel_grid((200, 150), dtype=F64))
+    at = points[0] + depth[..., None] * points[1]
+    edge = GRID.x0 + 119.5 * GRID.spacing
+    assert torch.isfinite(depth).any()
+    assert (at[..., 0][torch.isfinite(depth)] <= edge + 1e-9).all()
+    nothing = ray_depth_of_surface(torch.full_like(z, torch.nan), GRID, MODEL, pixel_grid((4, 4)))
+    assert torch.isnan(nothing).all()
+
+
+def test_filling_keeps_what_is_known_and_continues_a_plane() -> None:
+    grid_y, grid_x = torch.meshgrid(torch.arange(40.0), torch.arange(50.0), indexing="ij")
+    plane = 1 + 0.01 * grid_x - 0.02 * grid_y
+    gappy = plane.clone()
+    gappy[10:14, 20:24] = torch.nan
+    filled = fill_gaps(gappy)
+    known = torch.isfinite(gappy)
+    assert torch.equal(filled[known], plane[known])
+    assert (filled - plane).abs().max() < 0.03
+
+
+def test_upsampling_undoes_halving_of_a_plane() -> None:
+    grid_y, grid_x = torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij")
+    plane = grid_x + 2 * grid_y
+    again = upsample(halve(plane), (20, 30))
+    assert torch.allclose(again[2:-2, 2:-2], plane[2:-2, 2:-2], atol=1e-4)
+
+
+def test_strays_and_specks_are_found_and_slopes_are_not() -> None:
+    grid_x = torch.arange(60.0).expand(60, 60)
+    slope = 0.5 * grid_x
+    assert not isolated(slope, 3.0).any()
+    assert not specks(slope, 3.0, 50).any()
+    stray = slope.clone()
+    stray[30, 30] += 10
+    assert isolated(stray, 3.0).nonzero().tolist() == [[30, 30]]
+    island = slope.clone()
+    island[20:24, 20:24] += 20
+    found = specks(island, 3.0, 50)
+    assert found[21:23, 21:23].all()
+    assert not found[:15].any()
+    plateau = slope.clone()
+    plateau[20:40, 20:40] += 20
+    assert not specks(plateau, 3.0, 50)[22:38, 22:38].any()
