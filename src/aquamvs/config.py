@@ -289,7 +289,7 @@ def _relative(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         path = Path(value)
         return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
-    places = {key: shorten(data[key]) for key in ("calibration_path", "output_dir")}
+    places: dict[str, Any] = {key: shorten(data[key]) for key in ("calibration_path", "output_dir")}
     places["camera_input_map"] = {k: shorten(v) for k, v in data["camera_input_map"].items()}
     places["mask_dir"] = None if data["mask_dir"] is None else shorten(data["mask_dir"])
     return {**data, **places}

@@ -95,7 +95,7 @@ def _check(pixels: Tensor) -> None:
 
 
 def _normalize(camera: CameraData, pixels: Tensor) -> Tensor:
-    inverse = torch.linalg.inv(camera.K).to(pixels)
+    inverse: Tensor = torch.linalg.inv(camera.K).to(pixels)
     return pixels @ inverse[:2, :2].T + inverse[:2, 2]
 
 

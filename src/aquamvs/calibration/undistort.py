@@ -1,6 +1,7 @@
 """Whole-image undistortion through OpenCV's maps."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,12 +62,14 @@ def compute_undistortion_maps(camera: CameraData) -> UndistortionData:
         map_x, map_y = cv2.initUndistortRectifyMap(
             K, coefficients, None, K_new, camera.image_size, cv2.CV_32FC1
         )
-    return UndistortionData(torch.from_numpy(np.asarray(K_new, dtype=np.float64)), map_x, map_y)
+    return UndistortionData(
+        torch.from_numpy(np.asarray(K_new, dtype=np.float64)),
+        np.asarray(map_x, dtype=np.float32),
+        np.asarray(map_y, dtype=np.float32),
+    )
 
 
-def undistort_image(
-    image: NDArray[np.generic], undistortion: UndistortionData
-) -> NDArray[np.generic]:
+def undistort_image(image: NDArray[Any], undistortion: UndistortionData) -> NDArray[Any]:
     """Remove lens distortion from an image.
 
     Args:

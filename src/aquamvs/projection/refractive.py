@@ -84,7 +84,7 @@ class RefractiveProjectionModel:
         self._normal = n64 / n64.norm()
         self._centre = -R64.T @ t64
         self._surface_point = self._centre.new_tensor([0.0, 0.0, self.water_z])
-        self._height = ((self._centre - self._surface_point) * self._normal).sum()
+        self._height: Tensor = ((self._centre - self._surface_point) * self._normal).sum()
         if not float(self._height.detach()) > 0:
             raise CalibrationError(
                 f"the camera at {[round(x, 4) for x in self._centre.tolist()]} m is "
@@ -297,7 +297,8 @@ class RefractiveProjectionModel:
             slope = height + kd * (s * s * s)
         # The last step carries the gradient: at the root only the residual depends on the inputs.
         residual = w * (height + kd * torch.rsqrt(c * (w * w) + 1)) - 1
-        return w - residual / slope
+        root: Tensor = w - residual / slope
+        return root
 
     @staticmethod
     def _pixels(path: _Path) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from ..pixels import pixel_grid
 from ..types import DepthMap, HeightMap, UndistortedViews, View
@@ -32,7 +31,9 @@ def depth_maps_from_surface(height_map: HeightMap, views: UndistortedViews) -> t
 def _depth_map(height_map: HeightMap, grid: Grid, view: View) -> DepthMap:
     depth, confidence, sigma = [], [], []
     pixels = pixel_grid(view.size, device=height_map.z.device)
-    for rows, mask in zip(pixels.split(_ROWS_AT_ONCE), view.mask.split(_ROWS_AT_ONCE), strict=True):
+    for start in range(0, len(pixels), _ROWS_AT_ONCE):
+        rows = pixels[start : start + _ROWS_AT_ONCE]
+        mask = view.mask[start : start + _ROWS_AT_ONCE]
         part = ray_depth_of_surface(height_map.z, grid, view.model, rows)
         part = torch.where(mask, part, torch.nan)
         origin, direction = view.model.cast_ray(rows)
@@ -44,5 +45,10 @@ def _depth_map(height_map: HeightMap, grid: Grid, view: View) -> DepthMap:
         depth.append(part)
         confidence.append(torch.where(known, height_map.confidence[cell], 0.0))
         sigma.append(torch.where(known, height_map.sigma[cell] / direction[..., 2], torch.nan))
-    maps: list[Tensor] = [torch.cat(parts) for parts in (depth, confidence, sigma)]
-    return DepthMap(view.name, *maps, K=view.model.K.double())
+    return DepthMap(
+        view.name,
+        depth=torch.cat(depth),
+        confidence=torch.cat(confidence),
+        sigma=torch.cat(sigma),
+        K=view.model.K.double(),
+    )

@@ -96,6 +96,7 @@ def refine(
     margin = plan.margin
     outer = margin + ROBUST_MARGIN
     padded = pad_linear(z, outer)
+    shown = [pad_edges((~blocked).to(z), outer) for blocked in hidden or ()]
     offsets = step * (torch.arange(plan.hypotheses, device=z.device) - plan.hypotheses // 2).to(z)
     maps = [torch.full_like(z, torch.nan)] + [torch.zeros_like(z) for _ in range(5)]
     for tile in split(grid, TILE_SIDE):
@@ -103,12 +104,9 @@ def refine(
         seen_by = resample(views, views_of(views, points), points)
         if seen_by is not None:
             seen = seen_by.seen
-            if hidden is not None:
-                blocked = [
-                    pad_edges(hidden[index].to(z), outer)[tile.cells_with_margin(outer)]
-                    for index in seen_by.views
-                ]
-                seen = seen * (1 - torch.stack(blocked))
+            if shown:
+                around = tile.cells_with_margin(outer)
+                seen = seen * torch.stack([shown[index][around] for index in seen_by.views])
             weight = robust_weight(views, seen_by.views, seen_by.pixels[:, None], seen[:, None])
             seen_by, seen = seen_by.without_margin(ROBUST_MARGIN), shrink(seen, ROBUST_MARGIN)
             moved = (
@@ -133,7 +131,8 @@ def refine(
             for target, value in zip(maps, values, strict=True):
                 target[tile.cells] = value
         advance()
-    return Estimate(*maps[:5], maps[5].int())
+    height, least, curvature, lever, effective, count = maps
+    return Estimate(height, least, curvature, lever, effective, count.int())
 
 
 def _windowed(spread: Tensor, energy: Tensor, plan: Pass) -> Tensor:
@@ -182,8 +181,8 @@ def motion_per_metre(views: Sequence[LevelView], grid: Grid, z: Tensor) -> float
     Returns:
         0 if no two views see a common probe.
     """
-    rows = torch.linspace(0, grid.rows - 1, 16).round().long().unique()
-    columns = torch.linspace(0, grid.columns - 1, 16).round().long().unique()
+    rows = torch.linspace(0, grid.rows - 1, min(16, grid.rows)).round().long()
+    columns = torch.linspace(0, grid.columns - 1, min(16, grid.columns)).round().long()
     x, y = grid.axes(z)
     height = z[rows][:, columns]
     points = torch.stack(

@@ -61,7 +61,8 @@ def plane_heights(
     Raises:
         StageError: No two views overlap within the range.
     """
-    z, heights = height_range[0], []
+    z = height_range[0]
+    heights: list[float] = []
     while z < height_range[1] and len(heights) < _MAX_PLANES:
         heights.append(z)
         plane = torch.full(grid.shape, z, dtype=torch.float64)
@@ -176,9 +177,10 @@ def coarse_tiles(grid: Grid) -> int:
 
 def _patches(grid: Grid) -> list[Tile]:
     side = (min(_PATCH_SIDE, grid.rows), min(_PATCH_SIDE, grid.columns))
-    rows = torch.linspace(0, grid.rows - side[0], _PATCHES + 2)[1:-1].long().unique()
-    columns = torch.linspace(0, grid.columns - side[1], _PATCHES + 2)[1:-1].long().unique()
-    return [Tile(int(row), int(column), *side) for row in rows for column in columns]
+    rows = torch.linspace(0, grid.rows - side[0], _PATCHES + 2)[1:-1].long().tolist()
+    columns = torch.linspace(0, grid.columns - side[1], _PATCHES + 2)[1:-1].long().tolist()
+    places = sorted({(row, column) for row in rows for column in columns})
+    return [Tile(row, column, *side) for row, column in places]
 
 
 def _plane_costs(
