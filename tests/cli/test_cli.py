@@ -98,3 +98,15 @@ def test_the_parser_and_the_package_import_nothing_heavy() -> None:
 def test_commands_of_the_parser_all_run_something() -> None:
     parser = build_parser()
     assert parser.parse_args(["example", "out"]).command == "example"
+
+
+def test_the_published_dataset_is_fetched_by_its_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fetch(cache_dir: Path, *, progress: bool) -> Path:
+        assert not progress
+        return cache_dir / "dataset"
+
+    monkeypatch.setattr("aquamvs.datasets.fetch_published", fetch)
+    assert main(["example", str(tmp_path), "--published", "-q"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "dataset")

@@ -98,8 +98,11 @@ def _benchmark(options: argparse.Namespace) -> int:
 
 
 def _example(options: argparse.Namespace) -> int:
-    from ..datasets import make_example
+    from ..datasets import fetch_published, make_example
 
+    if options.published:
+        print(fetch_published(options.out, progress=not options.quiet))
+        return EXIT_DONE
     if options.frames < 1:
         raise ConfigError(f"--frames is {options.frames}; expected 1 or more")
     show = line_printer(quiet=options.quiet)

@@ -97,6 +97,11 @@ def _add_example(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--frames", type=int, default=1, metavar="N", help="number of frames")
     parser.add_argument("--masks", action="store_true", help="also write masks")
     parser.add_argument(
+        "--published",
+        action="store_true",
+        help="fetch the published dataset into OUT instead (needs a network)",
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="replace OUT if it holds something"
     )
     _add_verbosity(parser)
