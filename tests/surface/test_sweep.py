@@ -148,6 +148,15 @@ def test_images_without_texture_are_an_error_and_not_a_surface(level_plane: Rend
         sweep((black, scene, region))
 
 
+def test_a_given_height_range_is_kept_to_however_narrow(level_plane: Rendered) -> None:
+    views, scene, region = level_plane
+    x, y = (region[0] + region[2]) / 2, (region[1] + region[3]) / 2
+    z = float(scene.height(torch.tensor([x]).double(), torch.tensor([y]).double())[0])
+    options = SurfaceSweepOptions(region_of_interest=region, height_range=(z - 0.002, z + 0.002))
+    error = errors(sweep_surface(views, options), level_plane)
+    assert error[torch.isfinite(error)].median() < 0.0005
+
+
 def test_one_view_is_refused(level_plane: Rendered) -> None:
     views = level_plane[0]
     with pytest.raises(ConfigError, match="two views"):

@@ -71,6 +71,8 @@ def plane_heights(
         z += step_px / motion if motion > 0 else (height_range[1] - height_range[0]) / 64
     if not heights:
         raise StageError(f"the height range {height_range} is empty")
+    if len(heights) == 1:  # a parabola needs three
+        heights.append(sum(height_range) / 2)
     return [*heights, height_range[1]]
 
 
@@ -165,9 +167,20 @@ def coarse_heights(
     for tile in split(grid, _TILE_SIDE):
         cost, _ = _plane_costs(views, grid, tile, heights, robust=True)
         least, index = cost.min(0)
-        z_best[tile.cells] = torch.where(least < 1.0, table[index], torch.nan)
+        z_best[tile.cells] = torch.where(least < 1.0, _between(cost, index, table), torch.nan)
         advance()
     return z_best
+
+
+def _between(cost: Tensor, index: Tensor, table: Tensor) -> Tensor:
+    """Height of the parabola's minimum around the best plane, so that planes leave no terraces."""
+    inner = index.clamp(1, len(table) - 2)
+    before, here, after = (cost.gather(0, (inner + i)[None])[0] for i in (-1, 0, 1))
+    bend = before - 2 * here + after
+    convex = torch.isfinite(bend) & (bend > 0)
+    fraction = torch.where(convex, (before - after) / (2 * bend), 0.0).clamp(-1, 1)
+    step = (table[inner + 1] - table[inner - 1]) / 2
+    return torch.where(convex, table[inner] + fraction * step, table[index])
 
 
 def coarse_tiles(grid: Grid) -> int:
