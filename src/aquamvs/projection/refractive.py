@@ -270,7 +270,8 @@ class RefractiveProjectionModel:
         x, y, z = (points[:, i] - centre[i] for i in range(3))
         image = [r[0] * x + r[1] * y + r[2] * z for r in rows[:3]]
         if not self.is_refractive:
-            return _Path(image, known, None)
+            finite = image[2] < torch.inf  # under water an infinite point already gives NaN
+            return _Path(image, finite if known is None else finite & known, None)
         level, east, north = (r[0] * x + r[1] * y + r[2] * z for r in rows[3:])
         depth = level - self._height.to(points)
         under = depth >= 0
@@ -288,14 +289,16 @@ class RefractiveProjectionModel:
         kd, c = k * depth, (1 - k * k) * q
         with torch.no_grad():
             w = 1 / (height + kd)
-            for _ in range(_NEWTON_STEPS.get(q.dtype, 3) - 1):
+            for _ in range(_NEWTON_STEPS.get(q.dtype, 3)):
                 s = torch.rsqrt(c * (w * w) + 1)
                 kds = kd * s
                 kds3 = kds * (s * s)
                 w = ((kds3 - kds) * w + 1) / (kds3 + height)
+            if not (kd.requires_grad or c.requires_grad or height.requires_grad):
+                return w
             s = torch.rsqrt(c * (w * w) + 1)
             slope = height + kd * (s * s * s)
-        # The last step carries the gradient: at the root only the residual depends on the inputs.
+        # One more step carries the gradient: at the root only the residual depends on the inputs.
         residual = w * (height + kd * torch.rsqrt(c * (w * w) + 1)) - 1
         root: Tensor = w - residual / slope
         return root
@@ -304,9 +307,7 @@ class RefractiveProjectionModel:
     def _pixels(path: _Path) -> tuple[Tensor, Tensor]:
         """Divide by z; NaN and False where the ray does not enter the camera from the front."""
         u, v, z = path.image
-        valid = (z > torch.finfo(z.dtype).eps) & (z < torch.inf)
-        if path.visible is not None:
-            valid = valid & path.visible
+        valid = (z > torch.finfo(z.dtype).eps) & path.visible
         z = torch.where(valid, z, 1.0)
         blank = torch.where(valid, 0.0, torch.nan).to(z)
         return torch.stack([torch.addcdiv(blank, u, z), torch.addcdiv(blank, v, z)], dim=-1), valid
@@ -327,10 +328,10 @@ class _Bend(NamedTuple):
 class _Path(NamedTuple):
     """Points on their way to the camera.
 
-    ``image`` lists homogeneous x, y, z, each of shape (N,); ``visible`` is None where every point
-    may be seen; ``bend`` is None in air.
+    ``image`` lists homogeneous x, y, z, each of shape (N,); ``visible`` is False where no path
+    exists; ``bend`` is None in air.
     """
 
     image: list[Tensor]
-    visible: Tensor | None
+    visible: Tensor
     bend: _Bend | None
