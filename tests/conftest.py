@@ -1,10 +1,27 @@
 """Fixtures shared by every area."""
 
+from pathlib import Path
+
 import pytest
 import torch
+
+from aquamvs.datasets import SceneOptions, write_dataset
 
 
 @pytest.fixture(autouse=True)
 def _single_thread() -> None:
     """Two cores run two pytest workers; more threads each would only contend."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One frame of five cameras, 200 x 150, with ground truth."""
+    return write_dataset(
+        tmp_path_factory.mktemp("data") / "tiny",
+        rig="small5",
+        scene_kind="bower",
+        seed=0,
+        image_size=(200, 150),
+        options=SceneOptions(depth=0.3),
+    )

@@ -95,8 +95,7 @@ class Truth:
         return SurfaceAccuracy.of_errors(errors)
 
     def _height(self, height_map: HeightMap) -> SurfaceAccuracy:
-        surface = self.ground_truth.surface
-        truth = HeightGrid(surface.x0, surface.y0, surface.spacing, surface.z)
+        truth = self._whole_surface()
         x, y = height_map.grid_xy()
         x, y = x[::_LIMIT_STEP, ::_LIMIT_STEP], y[::_LIMIT_STEP, ::_LIMIT_STEP]
         points = torch.stack([x, y, torch.from_numpy(truth.at(x, y))], dim=-1)
@@ -114,9 +113,12 @@ class Truth:
 
     def height_error(self, height_map: HeightMap) -> Tensor:
         """Height minus truth, shape (rows, columns), metres; NaN where either is unknown."""
-        surface = self.ground_truth.surface
-        truth = HeightGrid(surface.x0, surface.y0, surface.spacing, surface.z)
+        truth = self._whole_surface()
         return height_map.z.cpu() - torch.from_numpy(truth.at(*height_map.grid_xy())).float()
+
+    def _whole_surface(self) -> HeightGrid:
+        surface = self.ground_truth.surface
+        return HeightGrid(surface.x0, surface.y0, surface.spacing, surface.z)
 
     def _cloud(self, cloud: PointCloud) -> CloudAccuracy:
         triangles = self.surface.triangles()

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..types import UndistortedViews
 from .consistency import sample
-from .filters import pad_edges
 from .grid import Grid
 from .refine import TILE_SIDE
 from .tiles import split, tile_points
@@ -33,9 +32,8 @@ def orthophoto(
         RGB, shape (rows, columns, 3), float32 in [0, 1]; 0 where z is NaN.
     """
     color = z.new_zeros(*grid.shape, 3)
-    padded = pad_edges(z, 0)
     for tile in split(grid, TILE_SIDE):
-        points = tile_points(grid, tile, padded[tile.cells], 0)
+        points = tile_points(grid, tile, z[tile.cells], 0)
         total = points.new_zeros(tile.rows, tile.columns, 3)
         weights = points.new_zeros(tile.rows, tile.columns)
         for index, view in enumerate(views):
