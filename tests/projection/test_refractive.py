@@ -257,6 +257,25 @@ def test_gradients_of_points_pixels_and_parameters(
 
 
 @pytest.mark.parametrize("normal", [VERTICAL, TILTED])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 5e-3)])
+def test_projection_is_the_same_with_and_without_gradients(
+    normal: tuple[float, float, float], dtype: torch.dtype, tolerance: float
+) -> None:
+    model = camera(normal=normal)
+    points = underwater_points(200).to(dtype)
+    points[0, 2] = 0.5  # above the water
+    points[1] = torch.nan
+    points[2] = torch.inf
+    pixels, valid = model.project(points)
+    traced, traced_valid = model.project(points.requires_grad_())
+    assert torch.equal(valid, traced_valid)
+    assert not valid[:3].any()
+    assert valid[3:].all()
+    assert torch.isnan(pixels[:3]).all()
+    assert (pixels - traced)[3:].abs().max() < tolerance
+
+
+@pytest.mark.parametrize("normal", [VERTICAL, TILTED])
 @pytest.mark.parametrize("n_water", [1.0, 1.333, 1.5])
 def test_the_closed_form_jacobian_is_the_derivative(
     normal: tuple[float, float, float], n_water: float
@@ -267,7 +286,7 @@ def test_the_closed_form_jacobian_is_the_derivative(
     expected = torch.autograd.functional.jacobian(lambda p: model.project(p)[0].sum(0), points)
     assert valid.all()
     assert torch.allclose(jacobian, expected.permute(1, 0, 2), rtol=1e-10, atol=1e-8)
-    assert torch.equal(pixels, model.project(points)[0])
+    assert torch.allclose(pixels, model.project(points)[0], rtol=0, atol=1e-10)
     direction = torch.tensor([0.3, -2.0, 0.7], dtype=torch.float64)
     _, rate, _ = model.project_along(points, direction)
     assert torch.allclose(rate, jacobian @ direction, rtol=1e-10)

@@ -27,7 +27,7 @@ _NEWTON_STEPS = {torch.float64: 4, torch.float32: 3}
 """Steps to the rounding level of the dtype at any incidence; see tests/projection."""
 
 _BLOCK = 1 << 16
-"""Points per block without gradients: keeps the dozen temporaries in the processor's cache."""
+"""Points per block without gradients: keeps the intermediates in the processor's cache."""
 
 _UNIT_TOLERANCE = 1e-4
 """Largest deviation of the normal's length from 1 that is rounding rather than a mistake."""
@@ -93,12 +93,7 @@ class RefractiveProjectionModel:
             )
         self._world_from_image = R64.T @ torch.linalg.inv(K64)
         image_from_world = K64 @ R64
-        level = -self._normal
-        axis = torch.eye(3, dtype=torch.float64, device=level.device)[level.abs().argmin()]
-        east = torch.linalg.cross(level, axis)
-        east = east / east.norm()
-        north = torch.linalg.cross(level, east)
-        self._rows = torch.cat([image_from_world, torch.stack([level, east, north])])
+        self._rows = torch.cat([image_from_world, -self._normal[None]])
         self._image_normal = image_from_world @ self._normal
 
     @property
@@ -173,14 +168,11 @@ class RefractiveProjectionModel:
             NaN, with a zero gradient. Image bounds are the caller's to check.
         """
         flat = self._flatten(points)
-        if flat.requires_grad or self._rows.requires_grad or len(flat) <= _BLOCK:
+        wants_gradient = flat.requires_grad or self._rows.requires_grad
+        if (wants_gradient and torch.is_grad_enabled()) or not self.is_refractive:
             pixels, valid = self._pixels(self._trace(flat))
         else:
-            pixels = flat.new_empty(len(flat), 2)
-            valid = torch.empty(len(flat), dtype=torch.bool, device=flat.device)
-            for start in range(0, len(flat), _BLOCK):
-                block = slice(start, start + _BLOCK)
-                pixels[block], valid[block] = self._pixels(self._trace(flat[block]))
+            pixels, valid = self._project_in_place(flat)
         return pixels.reshape(*points.shape[:-1], 2), valid.reshape(points.shape[:-1])
 
     def project_with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -242,11 +234,12 @@ class RefractiveProjectionModel:
         moved = rows @ direction
         if path.bend is None:
             return [rate.expand(path.image[2].shape) for rate in moved[:3]]
-        along, level, depth, east, north, q, w = path.bend
+        along, offset, level, depth, q, w = path.bend
         k = self.n_air / self.n_water
         s = torch.rsqrt((1 - k * k) * q * (w * w) + 1)
         kds3 = k * depth * (s * s * s)
-        half_q = east * moved[4] + north * moved[5]
+        x, y, z = offset
+        half_q = x * direction[0] + y * direction[1] + z * direction[2] - level * moved[3]
         d_w = w * ((1 - k * k) * (w * w) * kds3 * half_q - k * s * moved[3])
         d_w = d_w / (kds3 + self._height.to(direction))
         straight = moved[:3] + image_normal * moved[3]
@@ -272,15 +265,15 @@ class RefractiveProjectionModel:
         if not self.is_refractive:
             finite = image[2] < torch.inf  # under water an infinite point already gives NaN
             return _Path(image, finite if known is None else finite & known, None)
-        level, east, north = (r[0] * x + r[1] * y + r[2] * z for r in rows[3:])
+        level = rows[3, 0] * x + rows[3, 1] * y + rows[3, 2] * z
         depth = level - self._height.to(points)
         under = depth >= 0
-        q = east * east + north * north
+        q = x * x + y * y + z * z - level * level
         w = self._solve(q, depth.clamp(min=0))
         lift = w * level - 1
         bent = [w * a + b * lift for a, b in zip(image, self._image_normal.to(points), strict=True)]
         under = under if known is None else under & known
-        return _Path(bent, under, _Bend(image, level, depth, east, north, q, w))
+        return _Path(bent, under, _Bend(image, [x, y, z], level, depth, q, w))
 
     def _solve(self, q: Tensor, depth: Tensor) -> Tensor:
         """Root w of ``w (h + k d s(w)) = 1``; gradients by the implicit function theorem."""
@@ -303,6 +296,56 @@ class RefractiveProjectionModel:
         root: Tensor = w - residual / slope
         return root
 
+    def _project_in_place(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`_pixels` of :meth:`_trace` without gradients, shape (N, 3) -> (N, 2) and (N,).
+
+        The same arithmetic with every intermediate in memory that is taken once: allocating the
+        dozens of temporaries anew costs more than computing them.
+        """
+        pixels = points.new_empty(len(points), 2)
+        valid = torch.empty(len(points), dtype=torch.bool, device=points.device)
+        block = max(len(points), 1)
+        if points.device.type == "cpu":
+            block = min(block, _BLOCK)
+        memory = points.new_empty(12, block)
+        memory[10], memory[11] = 1.0, float(self._height)
+        with torch.no_grad():
+            for start in range(0, len(points), block):
+                part = slice(start, start + block)
+                self._project_block(points[part], memory, pixels[part], valid[part])
+        return pixels, valid
+
+    def _project_block(self, points: Tensor, memory: Tensor, pixels: Tensor, valid: Tensor) -> None:
+        k, height = self.n_air / self.n_water, float(self._height)
+        x, y, z, u, v, depth, level, q, w, s, one, heights = memory[:, : len(points)].unbind(0)
+        centre, rows, image_normal = (
+            value.tolist() for value in (self._centre, self._rows, self._image_normal)
+        )
+        for i, axis in enumerate((x, y, z)):
+            torch.sub(points[:, i], centre[i], out=axis)
+        for row, target in zip(rows, (u, v, depth, level), strict=True):
+            torch.mul(x, row[0], out=target).add_(y, alpha=row[1]).add_(z, alpha=row[2])
+        torch.mul(x, x, out=q).addcmul_(y, y).addcmul_(z, z).addcmul_(level, level, value=-1)
+        kd, t, slope = x, y, z
+        torch.sub(level, height, out=kd)
+        torch.ge(kd, 0, out=valid)
+        kd.clamp_(min=0).mul_(k)
+        q.mul_(1 - k * k)
+        torch.add(kd, height, out=w).reciprocal_()
+        for _ in range(_NEWTON_STEPS.get(points.dtype, 3)):
+            torch.addcmul(one, q, torch.mul(w, w, out=t), out=s).rsqrt_()
+            torch.mul(kd, s, out=t)
+            s.square_()
+            torch.addcmul(heights, t, s, out=slope)
+            torch.addcmul(one, t.mul_(w), s.sub_(1), out=w).div_(slope)
+        lift = level.mul_(w).sub_(1)
+        for target, along in zip((u, v, depth), image_normal, strict=True):
+            target.mul_(w).add_(lift, alpha=along)
+        valid &= depth > torch.finfo(points.dtype).eps
+        depth.masked_fill_(~valid, torch.nan)
+        torch.div(u, depth, out=pixels[:, 0])
+        torch.div(v, depth, out=pixels[:, 1])
+
     @staticmethod
     def _pixels(path: _Path) -> tuple[Tensor, Tensor]:
         """Divide by z; NaN and False where the ray does not enter the camera from the front."""
@@ -317,10 +360,9 @@ class _Bend(NamedTuple):
     """The terms of ``image = w along + (w level - 1) image_normal``, each of shape (N,)."""
 
     along: list[Tensor]
+    offset: list[Tensor]
     level: Tensor
     depth: Tensor
-    east: Tensor
-    north: Tensor
     q: Tensor
     w: Tensor
 
