@@ -114,6 +114,39 @@ def grid_normals(points: Tensor, towards: Tensor, *, radius: int) -> Tensor:
     return torch.where(torch.isfinite(points).all(-1, keepdim=True), unit, torch.nan)
 
 
+def height_normals(z: Tensor, spacing: float) -> Tensor:
+    """Surface normals of a height map, by mean differences of neighbours over 3 x 3 cells.
+
+    Differences across an unknown cell or a jump steeper than 76 degrees stay out.
+
+    Args:
+        z: World Z (down), shape (rows, columns), metres; NaN where unknown.
+        spacing: Cell size, metres.
+
+    Returns:
+        Unit normals, shape (rows, columns, 3), towards negative Z (up); NaN where ``z`` is.
+    """
+    slopes = []
+    for dim in (1, 0):
+        step = z.diff(dim=dim)
+        usable = step.abs() <= _MAX_SLOPE * spacing  # False for NaN
+        pad = (1, 1) if dim == 1 else (0, 0, 1, 1)
+        count = z.shape[dim]
+        # Each difference lies between two cells; it is shared by both, so the mean is centred.
+        shared = [
+            x.narrow(dim, 0, count) + x.narrow(dim, 1, count)
+            for x in (
+                functional.pad(torch.where(usable, step, 0.0), pad),
+                functional.pad(usable.to(z), pad),
+            )
+        ]
+        total, number = (box_sum(x, 1) for x in shared)
+        slopes.append(total / number.clamp(min=1) / spacing)
+    up = torch.stack([*slopes, torch.full_like(z, -1.0)], dim=-1)
+    unit = up / up.norm(dim=-1, keepdim=True)
+    return torch.where(torch.isfinite(z)[..., None], unit, torch.nan)
+
+
 def _mean_difference(points: Tensor, towards: Tensor, dim: int, radius: int) -> Tensor:
     """Mean difference of neighbours along a dimension; 0 where there is none, (H, W, 3)."""
     count = points.shape[dim] - 1

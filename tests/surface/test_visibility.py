@@ -6,7 +6,7 @@ from aquamvs.pixels import pixel_grid
 from aquamvs.projection import RefractiveProjectionModel
 from aquamvs.surface.filters import fill_gaps, halve, isolated, specks, upsample
 from aquamvs.surface.grid import Grid
-from aquamvs.surface.visibility import hidden_cells, ray_depth_of_surface, surface_at
+from aquamvs.surface.visibility import SurfaceRays, hidden_cells, surface_at
 
 F64 = torch.float64
 MODEL = RefractiveProjectionModel(
@@ -47,7 +47,7 @@ def test_only_cells_behind_the_block_are_hidden() -> None:
 def test_first_hits_agree_with_dense_marching() -> None:
     z = block()
     pixels = pixel_grid((200, 150), dtype=F64)[::7, ::7]
-    depth = ray_depth_of_surface(z, GRID, MODEL, pixels)
+    depth, _ = SurfaceRays(z, GRID).meet(*MODEL.cast_ray(pixels))
     origin, direction = MODEL.cast_ray(pixels)
     steps = torch.linspace(0.25, 0.5, 4001, dtype=F64)
     first = torch.full_like(depth, torch.nan)
@@ -64,13 +64,14 @@ def test_first_hits_agree_with_dense_marching() -> None:
 def test_rays_that_meet_nothing_known_are_nan() -> None:
     z = block()
     z[:, 120:] = torch.nan
-    depth = ray_depth_of_surface(z, GRID, MODEL, pixel_grid((200, 150), dtype=F64))
     points = MODEL.cast_ray(pixel_grid((200, 150), dtype=F64))
+    depth, cell = SurfaceRays(z, GRID).meet(*points)
+    assert torch.equal(cell >= 0, torch.isfinite(depth))
     at = points[0] + depth[..., None] * points[1]
     edge = GRID.x0 + 119.5 * GRID.spacing
     assert torch.isfinite(depth).any()
     assert (at[..., 0][torch.isfinite(depth)] <= edge + 1e-9).all()
-    nothing = ray_depth_of_surface(torch.full_like(z, torch.nan), GRID, MODEL, pixel_grid((4, 4)))
+    nothing, _ = SurfaceRays(torch.full_like(z, torch.nan), GRID).meet(*points)
     assert torch.isnan(nothing).all()
 
 

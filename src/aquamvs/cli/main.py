@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0 done, 1 a frame or pathway failed, 2 wrong input, 130 interrupted.
     """
     options = build_parser().parse_args(arguments)
+    # Torch is not loaded yet. Threads that wait in a loop take the cores from those that work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.WARNING,
         format="%(levelname)s: %(message)s",

@@ -2,11 +2,8 @@
 
 import torch
 
-from ..maps import grid_normals
+from ..maps import height_normals
 from ..types import HeightMap, PointCloud
-
-_NORMAL_RADIUS = 1
-"""Cells are already as coarse as the surface is known."""
 
 
 def cloud_from_height_map(height_map: HeightMap) -> PointCloud:
@@ -21,13 +18,13 @@ def cloud_from_height_map(height_map: HeightMap) -> PointCloud:
     """
     x, y = height_map.grid_xy()
     z = height_map.z
-    points = torch.stack([x.to(z.device), y.to(z.device), z.double()], dim=-1)
-    normals = grid_normals(points, points.new_tensor([0.0, 0.0, -1.0]), radius=_NORMAL_RADIUS)
+    normals = height_normals(z, height_map.spacing)
     known = torch.isfinite(z)
+    points = torch.stack([x.to(z.device)[known], y.to(z.device)[known], z.double()[known]], dim=-1)
     return PointCloud(
-        points=points[known].float(),
+        points=points.float(),
         colors=height_map.color[known],
-        normals=normals[known].float(),
+        normals=normals[known],
         confidence=height_map.confidence[known],
         sigma=height_map.sigma[known],
         view_count=height_map.view_count[known].int(),

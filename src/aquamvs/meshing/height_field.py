@@ -4,10 +4,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, StageError
-from ..maps import grid_normals
+from ..maps import height_normals
 from ..types import HeightMap, Mesh
-
-_NORMAL_RADIUS = 1
 
 
 def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Mesh:
@@ -41,51 +39,46 @@ def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Me
     used[faces.reshape(-1)] = True
     number = used.cumsum(0) - 1
     x, y = (each.to(z.device) for each in height_map.grid_xy())
-    points = torch.stack([x, y, z.double()], dim=-1)
-    normals = grid_normals(points, points.new_tensor([0.0, 0.0, -1.0]), radius=_NORMAL_RADIUS)
+    points = torch.stack([each.reshape(-1)[used].float() for each in (x, y, z)], dim=-1)
+    normals = height_normals(z, height_map.spacing)
     return Mesh(
-        vertices=points.reshape(-1, 3)[used].float(),
+        vertices=points,
         faces=number[faces],
-        normals=normals.reshape(-1, 3)[used].float(),
+        normals=normals.reshape(-1, 3)[used],
         colors=height_map.color.reshape(-1, 3)[used],
     )
 
 
 def _triangles(z: Tensor, max_rise: float) -> Tensor:
     """Faces over flat cell numbers, shape (F, 3), in row-major order of their quads."""
-    rows, columns = z.shape
-    number = torch.arange(z.numel(), device=z.device).reshape(rows, columns)
-    corners = [(slice(0, -1), slice(0, -1)), (slice(0, -1), slice(1, None))]
-    corners += [(slice(1, None), slice(0, -1)), (slice(1, None), slice(1, None))]
-    index = [number[corner].reshape(-1) for corner in corners]
-    height = [z[corner].reshape(-1) for corner in corners]
-
-    def triangle(*which: int) -> tuple[Tensor, Tensor]:
-        """Faces of three corners, and where all three are known and close enough in height."""
-        face = torch.stack([index[i] for i in which], dim=-1)
-        levels = torch.stack([height[i] for i in which], dim=-1)
-        # Diagonals are longer than edges; held to the same rise they are held to a gentler slope.
-        rise = levels.amax(-1) - levels.amin(-1)
-        return face, rise <= max_rise  # False for NaN
-
+    columns = z.shape[1]
     # Corners: 0 1 over 2 3. X runs right, Y down the rows and Z into the page, to the scene: what
     # is counter-clockwise for the cameras runs left-down-right.
-    falling = (height[0] - height[3]).abs() <= (height[1] - height[2]).abs()
-    by_falling = [triangle(0, 2, 3), triangle(0, 3, 1)]
-    by_rising = [triangle(0, 2, 1), triangle(1, 2, 3)]
-    whole_falling = by_falling[0][1] & by_falling[1][1]
-    whole_rising = by_rising[0][1] & by_rising[1][1]
-    use_falling = whole_falling & (falling | ~whole_rising)
-    use_rising = whole_rising & ~use_falling
-    partial = ~use_falling & ~use_rising
-    chosen = []
-    for face, fits in by_falling:
-        chosen.append((face, fits & use_falling))
-    for face, fits in by_rising:
-        chosen.append((face, fits & use_rising))
-    for face, fits in (*by_falling, *by_rising):
-        chosen.append((face, fits & partial))
-        partial = partial & ~fits
-    faces = torch.stack([face for face, _ in chosen], dim=1)
-    wanted = torch.stack([where for _, where in chosen], dim=1)
-    return faces[wanted]
+    offset = torch.tensor([0, 1, columns, columns + 1], device=z.device)
+    kinds = offset[torch.tensor([(0, 2, 3), (0, 3, 1), (0, 2, 1), (1, 2, 3)], device=z.device)]
+    corner = (z[:-1, :-1], z[:-1, 1:], z[1:, :-1], z[1:, 1:])
+
+    def fits(*which: int) -> Tensor:
+        """Where three corners are known and close enough in height."""
+        a, b, c = (corner[i] for i in which)
+        # Diagonals are longer than edges; held to the same rise they are held to a gentler slope.
+        rise = torch.maximum(torch.maximum(a, b), c) - torch.minimum(torch.minimum(a, b), c)
+        return rise <= max_rise  # False for NaN
+
+    fit = [fits(0, 2, 3), fits(0, 3, 1), fits(0, 2, 1), fits(1, 2, 3)]
+    by_falling, by_rising = fit[0] & fit[1], fit[2] & fit[3]
+    flatter = (corner[0] - corner[3]).abs() <= (corner[1] - corner[2]).abs()
+    by_falling &= flatter | ~by_rising
+    none = torch.tensor(-1, dtype=torch.int8, device=z.device)
+    first = none.expand(corner[0].shape)
+    for index in (3, 2, 1, 0):  # of a quad that is not whole, the first kind that fits
+        first = torch.where(fit[index], none.new_tensor(index), first)
+    first = torch.where(by_rising & ~by_falling, none.new_tensor(2), first)
+    first = torch.where(by_falling, none.new_tensor(0), first)
+    second = torch.where(by_rising, none.new_tensor(3), none)
+    second = torch.where(by_falling, none.new_tensor(1), second)
+    kind = torch.stack([first, second], dim=-1).reshape(-1)
+    wanted = torch.nonzero(kind >= 0)[:, 0]
+    quad = wanted // 2
+    start = quad + quad // (columns - 1)  # quads have one column less than cells
+    return start[:, None] + kinds[kind[wanted].long()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from ..errors import DataError
+from ..fusion import ConsistencyMap
 from ..io import (
     atomic_path,
     save_depth_map,
@@ -22,7 +24,7 @@ from ..io import (
     write_image,
 )
 from ..pathways import PipelineMode
-from ..types import UndistortedViews
+from ..types import HeightMap, UndistortedViews
 from .reconstruct import Reconstruction
 from .timing import Timing
 
@@ -107,29 +109,41 @@ def write_frame(
         folder.report.unlink(missing_ok=True)  # from here on the frame is unfinished
     except OSError as error:
         raise DataError(f"{folder.report} cannot be replaced ({error.strerror})") from None
-    for view in views:
-        write_image(folder.undistorted(view.name), view.image)
-    for depth_map in result.depth_maps:
-        save_depth_map(folder.depth_map(depth_map.camera), depth_map)
-    for counts in result.consistency:
-        with atomic_path(folder.consistency_map(counts.camera)) as path:
-            np.savez_compressed(
-                path, agreeing=counts.agreeing.cpu().numpy(), seeing=counts.seeing.cpu().numpy()
-            )
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # compression takes most of the time
+        tasks = [
+            pool.submit(write_image, folder.undistorted(view.name), view.image) for view in views
+        ]
+        tasks += [
+            pool.submit(save_depth_map, folder.depth_map(each.camera), each)
+            for each in result.depth_maps
+        ]
+        tasks += [pool.submit(_save_consistency, folder, each) for each in result.consistency]
+        if result.height_map is not None:
+            tasks.append(pool.submit(_save_height_map, folder, result.height_map))
+        for task in tasks:
+            task.result()
     save_point_cloud(folder.point_cloud(mode), result.cloud)
     save_mesh(folder.mesh, result.mesh)
-    if result.height_map is not None:
-        height_map = result.height_map
-        save_height_map(folder.height_map, height_map)
-        write_image(folder.orthophoto, height_map.color)
-        georeference = {
-            "x0_m": height_map.x0,
-            "y0_m": height_map.y0,
-            "spacing_m": height_map.spacing,
-            "meaning": "x0, y0: world position of the centre of the top-left pixel; columns run "
-            "along X, rows along Y",
-        }
-        _write_json(folder.orthophoto.with_suffix(".json"), georeference)
+
+
+def _save_consistency(folder: FrameFolder, counts: ConsistencyMap) -> None:
+    with atomic_path(folder.consistency_map(counts.camera)) as path:
+        np.savez_compressed(
+            path, agreeing=counts.agreeing.cpu().numpy(), seeing=counts.seeing.cpu().numpy()
+        )
+
+
+def _save_height_map(folder: FrameFolder, height_map: HeightMap) -> None:
+    save_height_map(folder.height_map, height_map)
+    write_image(folder.orthophoto, height_map.color)
+    georeference = {
+        "x0_m": height_map.x0,
+        "y0_m": height_map.y0,
+        "spacing_m": height_map.spacing,
+        "meaning": "x0, y0: world position of the centre of the top-left pixel; columns run "
+        "along X, rows along Y",
+    }
+    _write_json(folder.orthophoto.with_suffix(".json"), georeference)
 
 
 def write_report(

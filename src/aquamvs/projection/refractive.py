@@ -111,6 +111,17 @@ class RefractiveProjectionModel:
         """False for the in-air case, where the interface has no optical effect."""
         return self.n_air != self.n_water
 
+    def coefficients(self) -> Tensor:
+        """All that projection needs, for compiled code, shape (21,), float64.
+
+        In this order: optical centre (3); rows that give homogeneous x, y, z and the distance along
+        the interface's downward normal from an offset to the centre (4 x 3); image of the upward
+        normal (3); camera height; ``n_air / n_water``; 1 if refractive, else 0.
+        """
+        index = self._height.new_tensor([self.n_air / self.n_water, float(self.is_refractive)])
+        parts = [self._centre, self._rows.flatten(), self._image_normal, self._height[None], index]
+        return torch.cat(parts).detach()
+
     def to(self, device: str | torch.device) -> RefractiveProjectionModel:
         """This model with its tensors on ``device``."""
         return RefractiveProjectionModel(

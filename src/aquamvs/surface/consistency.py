@@ -23,18 +23,18 @@ from .pyramid import LevelView
 NORMALISATION_TAPS = box_taps(9)
 """Window of local mean and contrast, cells."""
 
-_NOISE_FLOOR = 0.25 / 255
+NOISE_FLOOR = 0.25 / 255
 """Contrast below this is quantisation noise, not texture (intensity, 1 sigma)."""
-_LEAST_PIXELS_PER_CELL = 0.6
+LEAST_PIXELS_PER_CELL = 0.6
 """A view with fewer pixels along a cell is blurred against the others and would spoil their mean
 (an auxiliary fisheye, say); it counts at the coarser levels, where it resolves the cells."""
-_USABLE = 0.999
+USABLE = 0.999
 """A bilinear sample of the mask that touches an unusable pixel falls below this."""
-_TOLERATED_RESIDUAL = 0.3
+TOLERATED_RESIDUAL = 0.3
 """A view that deviates from the others by this much more than the best one does (in variances of
 normalised intensity) has half its weight; another surface or a fish exceeds it by about 2."""
-_RESIDUAL_TAPS = gaussian_taps(1.5)
-ROBUST_MARGIN = len(NORMALISATION_TAPS) // 2 + len(_RESIDUAL_TAPS) // 2
+RESIDUAL_TAPS = gaussian_taps(1.5)
+ROBUST_MARGIN = len(NORMALISATION_TAPS) // 2 + len(RESIDUAL_TAPS) // 2
 """Cells around a tile that :func:`robust_weight` uses up."""
 
 
@@ -87,14 +87,15 @@ def resample(
         width, height = view.size
         u, v = pixel.unbind(-1)
         inside = valid & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
-        if not bool(inside.any()):
+        # Beyond its border an image continues, so that windows there hold no foreign values.
+        known = torch.where(valid[..., None], pixel, 0.0)
+        here = inside & _resolved(pixel) & (sample(view.usable, known)[..., 0, :, :] > USABLE)
+        if not bool(here.any()):
             continue
-        pixel = torch.where(inside[..., None], pixel, 0.0)
-        usable = sample(view.usable, pixel)[..., 0, :, :] > _USABLE
         found.append(index)
-        pixels.append(pixel)
-        rates.append(torch.where(inside[..., None], rate, 0.0))
-        seen.append((inside & usable & _resolved(pixel)).to(points))
+        pixels.append(known)
+        rates.append(torch.where(valid[..., None], rate, 0.0))
+        seen.append(here.to(points))
     if len(found) < 2:
         return None
     return Resampled(found, torch.stack(pixels), torch.stack(rates), torch.stack(seen))
@@ -108,7 +109,7 @@ def _resolved(pixels: Tensor) -> Tensor:
     right[..., 0, :], right[..., -1, :] = right[..., 1, :], right[..., -2, :]
     down[..., 0, :, :], down[..., -1, :, :] = down[..., 1, :, :], down[..., -2, :, :]
     area = (right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]).abs() / 4
-    return area > _LEAST_PIXELS_PER_CELL**2
+    return area > LEAST_PIXELS_PER_CELL**2
 
 
 def sample(image: Tensor, pixels: Tensor) -> Tensor:
@@ -178,7 +179,7 @@ def agreement(
         mean = smooth(values, NORMALISATION_TAPS)
         own = slice(None) if len(total) == len(values) else _middle(values)
         variance = smooth(values[own] ** 2, NORMALISATION_TAPS) - mean[own] ** 2
-        deviation = torch.sqrt(variance.clamp(min=0) + _NOISE_FLOOR**2)
+        deviation = torch.sqrt(variance.clamp(min=0) + NOISE_FLOOR**2)
         contrast.addcmul_(share[i], deviation)
         normal = (shrink(values, margin) - mean) / deviation
         normals.append(normal)
@@ -219,9 +220,12 @@ def robust_weight(
     Returns:
         shape (m, K, H - 2 margin, W - 2 margin) with ``ROBUST_MARGIN``: what it takes to judge.
     """
-    residual = smooth(agreement(views, indices, positions, seen).residual, _RESIDUAL_TAPS)
+    residual = agreement(views, indices, positions, seen).residual
+    shown = shrink(seen, len(NORMALISATION_TAPS) // 2)
+    residual = smooth(shown * residual, RESIDUAL_TAPS)
+    residual = residual / smooth(shown, RESIDUAL_TAPS).clamp(min=1e-6)
     inner = shrink(seen, ROBUST_MARGIN)
     # Against the view that agrees best: noise that all share is no reason to leave any of them out.
     best = torch.where(inner > 0, residual, torch.inf).amin(0)
     excess = torch.where(inner > 0, residual - best, 0.0)
-    return inner / (1 + (excess / _TOLERATED_RESIDUAL) ** 2)
+    return inner / (1 + (excess / TOLERATED_RESIDUAL) ** 2)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..pixels import pixel_grid
 from ..types import DepthMap, HeightMap, UndistortedViews, View
+from .acceleration import has_kernels
+from .evaluator import in_parallel
 from .grid import Grid
-from .visibility import ray_depth_of_surface
+from .visibility import SurfaceRays
 
 _ROWS_AT_ONCE = 128
 """Image rows whose rays are followed together: bounds memory."""
@@ -25,30 +28,32 @@ def depth_maps_from_surface(height_map: HeightMap, views: UndistortedViews) -> t
     """
     grid = Grid(height_map.x0, height_map.y0, height_map.spacing, *height_map.z.shape)
     with torch.inference_mode():
-        return tuple(_depth_map(height_map, grid, view) for view in views.references)
+        rays = SurfaceRays(height_map.z, grid)
+        workers = torch.get_num_threads() if has_kernels(height_map.z) else 1
+        return tuple(
+            in_parallel(lambda view: _depth_map(height_map, rays, view), views.references, workers)
+        )
 
 
-def _depth_map(height_map: HeightMap, grid: Grid, view: View) -> DepthMap:
-    depth, confidence, sigma = [], [], []
+def _depth_map(height_map: HeightMap, rays: SurfaceRays, view: View) -> DepthMap:
+    confidence, sigma = height_map.confidence.flatten(), height_map.sigma.flatten()
+    rows_of: list[list[Tensor]] = [[], [], []]
     pixels = pixel_grid(view.size, device=height_map.z.device)
-    for start in range(0, len(pixels), _ROWS_AT_ONCE):
-        rows = pixels[start : start + _ROWS_AT_ONCE]
-        mask = view.mask[start : start + _ROWS_AT_ONCE]
-        part = ray_depth_of_surface(height_map.z, grid, view.model, rows)
-        part = torch.where(mask, part, torch.nan)
-        origin, direction = view.model.cast_ray(rows)
-        at = origin + part[..., None] * direction
-        known = torch.isfinite(part)
-        column = ((at[..., 0] - grid.x0) / grid.spacing).round().nan_to_num(0)
-        row = ((at[..., 1] - grid.y0) / grid.spacing).round().nan_to_num(0)
-        cell = (row.long().clamp(0, grid.rows - 1), column.long().clamp(0, grid.columns - 1))
-        depth.append(part)
-        confidence.append(torch.where(known, height_map.confidence[cell], 0.0))
-        sigma.append(torch.where(known, height_map.sigma[cell] / direction[..., 2], torch.nan))
+    with torch.inference_mode():
+        for start in range(0, len(pixels), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            origin, direction = view.model.cast_ray(pixels[rows])
+            depth, cell = rays.meet(origin, direction)
+            known = view.mask[rows] & (cell >= 0)
+            cell = cell.clamp(min=0)
+            parts = (
+                torch.where(known, depth, torch.nan),
+                torch.where(known, confidence[cell], 0.0),
+                torch.where(known, sigma[cell] / direction[..., 2], torch.nan),
+            )
+            for part, target in zip(parts, rows_of, strict=True):
+                target.append(part)
+    maps = [torch.cat(parts) for parts in rows_of]
     return DepthMap(
-        view.name,
-        depth=torch.cat(depth),
-        confidence=torch.cat(confidence),
-        sigma=torch.cat(sigma),
-        K=view.model.K.double(),
+        view.name, depth=maps[0], confidence=maps[1], sigma=maps[2], K=view.model.K.double()
     )

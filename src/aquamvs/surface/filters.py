@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .acceleration import has_kernels
+
 _MEDIAN_ROWS = 64
 """Rows whose neighbourhoods are gathered at once: bounds memory."""
 
@@ -144,6 +146,11 @@ def _neighbourhood_median(maps: Tensor, radius: int) -> Tensor:
     side = 2 * radius + 1
     rows, columns = maps.shape
     median = torch.empty_like(maps)
+    if has_kernels(maps):
+        from .ray_kernels import known_median
+
+        known_median(maps.contiguous().numpy(), radius, median.numpy())
+        return median
     padded = pad_edges(maps, radius)
     for start in range(0, rows, _MEDIAN_ROWS):
         count = min(_MEDIAN_ROWS, rows - start)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..types import UndistortedViews
-from .consistency import sample
+from .acceleration import has_kernels
+from .consistency import USABLE, sample
+from .evaluator import in_parallel
 from .grid import Grid
 from .refine import TILE_SIDE
-from .tiles import split, tile_points
+from .tiles import Tile, split, tile_points
+from .visibility import Occlusion
 
 _FADE_PX = 40.0
 """A view's weight falls to zero over this distance from its border, so that no seam shows."""
 
 
 def orthophoto(
-    views: UndistortedViews, grid: Grid, z: Tensor, hidden: Sequence[Tensor] | None
+    views: UndistortedViews, grid: Grid, z: Tensor, occlusion: Occlusion | None
 ) -> Tensor:
     """Blend the views' colours on a height map.
 
@@ -26,34 +31,81 @@ def orthophoto(
         views: One frame.
         grid: Of the height map.
         z: Heights, shape (rows, columns), metres; NaN where unknown.
-        hidden: Per view, cells that it cannot see, shape (rows, columns), bool; None: none.
+        occlusion: What each view cannot see; None: it sees all.
 
     Returns:
         RGB, shape (rows, columns, 3), float32 in [0, 1]; 0 where z is NaN.
     """
     color = z.new_zeros(*grid.shape, 3)
-    for tile in split(grid, TILE_SIDE):
-        points = tile_points(grid, tile, z[tile.cells], 0)
-        total = points.new_zeros(tile.rows, tile.columns, 3)
-        weights = points.new_zeros(tile.rows, tile.columns)
-        for index, view in enumerate(views):
-            pixels, valid = view.model.project(points)
-            limit = pixels.new_tensor(view.size) - 1
-            border = torch.minimum(pixels, limit - pixels).amin(-1)
-            weight = torch.where(valid, border, 0.0).clamp(0, _FADE_PX)
-            if hidden is not None:
-                weight = torch.where(hidden[index][tile.cells], 0.0, weight)
-            if not bool((weight > 0).any()):
-                continue
-            safe = torch.where(valid[..., None], pixels, 0.0)[None]
-            usable = sample(view.mask.to(z)[None, None], safe)[0, 0]
-            # Square of the image scale: a nearer view, or one of longer focus, is sharper.
-            scale = 1 / (points - view.model.camera_center.to(points)).square().sum(-1)
-            weight = weight * (usable > 0.999) * scale * float(view.model.K[0, 0]) ** 2
-            rgb = sample(view.image.permute(2, 0, 1)[None], safe)[0]
-            total.addcmul_(weight[..., None].nan_to_num(0.0), rgb.permute(1, 2, 0))
-            weights += weight.nan_to_num(0.0)
-        color[tile.cells] = torch.where(
-            weights[..., None] > 0, total / weights.clamp(min=1e-12)[..., None], 0.0
-        )
+    tiles = list(split(grid, TILE_SIDE))
+    compiled = has_kernels(z)
+    draw = (
+        _compiled_painter(views, grid, z, occlusion)
+        if compiled
+        else partial(_painted, views, grid, z, occlusion)
+    )
+    workers = torch.get_num_threads() if compiled else 1
+    for tile, (total, weight) in zip(tiles, in_parallel(draw, tiles, workers), strict=True):
+        weight = weight[..., None]
+        color[tile.cells] = torch.where(weight > 0, total / weight.clamp(min=1e-12), 0.0)
     return color
+
+
+def _painted(
+    views: UndistortedViews, grid: Grid, z: Tensor, occlusion: Occlusion | None, tile: Tile
+) -> tuple[Tensor, Tensor]:
+    """Weighted sum of the views' colours, shape (h, w, 3), and of the weights, shape (h, w)."""
+    points = tile_points(grid, tile, z[tile.cells], 0)
+    total = points.new_zeros(tile.rows, tile.columns, 3)
+    weights = points.new_zeros(tile.rows, tile.columns)
+    for index, view in enumerate(views):
+        pixels, valid = view.model.project(points)
+        limit = pixels.new_tensor(view.size) - 1
+        border = torch.minimum(pixels, limit - pixels).amin(-1)
+        weight = torch.where(valid, border, 0.0).clamp(0, _FADE_PX)
+        if occlusion is not None:
+            weight = torch.where(occlusion.of(index, grid, tile, 0), 0.0, weight)
+        if not bool((weight > 0).any()):
+            continue
+        safe = torch.where(valid[..., None], pixels, 0.0)[None]
+        usable = sample(view.mask.to(z)[None, None], safe)[0, 0]
+        # Square of the image scale: a nearer view, or one of longer focus, is sharper.
+        scale = 1 / (points - view.model.camera_center.to(points)).square().sum(-1)
+        weight = weight * (usable > USABLE) * scale * float(view.model.K[0, 0]) ** 2
+        rgb = sample(view.image.permute(2, 0, 1)[None], safe)[0]
+        total.addcmul_(weight[..., None].nan_to_num(0.0), rgb.permute(1, 2, 0))
+        weights += weight.nan_to_num(0.0)
+    return total, weights
+
+
+def _compiled_painter(
+    views: UndistortedViews, grid: Grid, z: Tensor, occlusion: Occlusion | None
+) -> Callable[[Tile], tuple[Tensor, Tensor]]:
+    """:func:`_painted` by compiled code."""
+    from .ray_kernels import paint
+
+    nothing = np.zeros((0, 0), np.bool_)
+    inputs = [
+        (
+            view.model.coefficients().float().numpy(),
+            view.image.reshape(-1, 3).contiguous().numpy(),
+            view.mask.flatten().numpy(),
+            *view.size,
+            nothing if occlusion is None else occlusion.blocked[index].numpy(),
+            1 if occlusion is None else occlusion.factor,
+            np.float32(_FADE_PX),
+            np.float32(view.model.K[0, 0] ** 2),
+        )
+        for index, view in enumerate(views)
+    ]
+
+    def draw(tile: Tile) -> tuple[Tensor, Tensor]:
+        total = torch.zeros(tile.rows, tile.columns, 3)
+        weights = torch.zeros(tile.rows, tile.columns)
+        heights = np.ascontiguousarray(z[tile.cells].numpy())
+        where = (heights, tile.row, tile.column, grid.x0, grid.y0, grid.spacing)
+        for view in inputs:
+            paint(*view, *where, total.numpy(), weights.numpy())
+        return total, weights
+
+    return draw

@@ -9,18 +9,11 @@ import torch
 from torch import Tensor
 
 from ..errors import StageError
-from .consistency import (
-    NORMALISATION_TAPS,
-    ROBUST_MARGIN,
-    agreement,
-    resample,
-    robust_weight,
-)
-from .filters import gaussian_taps, shrink, smooth
+from .evaluator import TileEvaluator, in_parallel
 from .grid import Grid
 from .pyramid import LevelView
 from .refine import motion_per_metre
-from .tiles import Tile, split, tile_points, views_of
+from .tiles import Tile, split
 
 COARSE_STEP_PX = 0.7
 """Motion between neighbouring planes of the coarse map, pixels of the coarsest level: well inside
@@ -28,13 +21,7 @@ the width of the correlation peak, which is about two pixels."""
 RANGE_STEP_PX = 1.4
 """Likewise where only the range is looked for: no height is further than 0.7 px from a plane."""
 _MAX_PLANES = 4096
-_WINDOW_TAPS = gaussian_taps(1.5)
-_INNER_MARGIN = len(NORMALISATION_TAPS) // 2 + len(_WINDOW_TAPS) // 2
-_MARGIN = _INNER_MARGIN + ROBUST_MARGIN
-
 _TILE_SIDE = 64
-_CELLS_AT_ONCE = 1 << 17
-"""Cells of all planes that are resampled together: bounds memory."""
 
 _PATCHES = 5
 """Patches along each side of the grid that look for the height range."""
@@ -77,7 +64,7 @@ def plane_heights(
 
 
 def find_height_range(
-    views: Sequence[LevelView],
+    evaluator: TileEvaluator,
     grid: Grid,
     heights: Sequence[float],
     advance: Callable[[], None],
@@ -85,7 +72,7 @@ def find_height_range(
     """Range of heights that holds the surface, from patches spread over the grid.
 
     Args:
-        views: All views of the coarsest level.
+        evaluator: Of the coarsest level.
         grid: At that level's spacing, over everything that may be seen.
         heights: Planes to try, ascending.
         advance: Called after every patch.
@@ -96,9 +83,14 @@ def find_height_range(
     Raises:
         StageError: No patch matches at any height.
     """
+    patches = _patches(grid)
+
+    def search(patch: Tile) -> tuple[Tensor, Tensor]:
+        return evaluator.plane_costs(grid, patch, heights, robust=False)
+
     costs = []
-    for tile in _patches(grid):
-        costs.append(_plane_costs(views, grid, tile, heights, robust=False))
+    for cost in in_parallel(search, patches, evaluator.workers):
+        costs.append(cost)
         advance()
     # Three views hardly agree by chance; where a rig or its masks leave only two, these must do.
     found = _confident_ranges(costs, heights, 3) or _confident_ranges(costs, heights, 2)
@@ -148,26 +140,31 @@ def _consensus(ranges: Tensor, heights: Sequence[float]) -> tuple[float, float]:
 
 
 def coarse_heights(
-    views: Sequence[LevelView], grid: Grid, heights: Sequence[float], advance: Callable[[], None]
+    evaluator: TileEvaluator, grid: Grid, heights: Tensor, advance: Callable[[], None]
 ) -> Tensor:
     """Best plane of every cell.
 
     Args:
-        views: All views of the coarsest level.
+        evaluator: Of the coarsest level.
         grid: At that level's spacing.
-        heights: Planes to try, ascending.
+        heights: Planes to try, ascending, shape (K,), float32, on the views' device, metres.
         advance: Called after every tile.
 
     Returns:
         shape (rows, columns), float32, metres; NaN where no plane is seen by two views or none
         matches better than chance.
     """
-    z_best = torch.full(grid.shape, torch.nan, device=views[0].gray.device)
-    table = torch.tensor(heights).to(z_best)
-    for tile in split(grid, _TILE_SIDE):
-        cost, _ = _plane_costs(views, grid, tile, heights, robust=True)
+    z_best = heights.new_full(grid.shape, torch.nan)
+    planes = heights.tolist()
+
+    def search(tile: Tile) -> Tensor:
+        cost, _ = evaluator.plane_costs(grid, tile, planes, robust=True)
         least, index = cost.min(0)
-        z_best[tile.cells] = torch.where(least < 1.0, _between(cost, index, table), torch.nan)
+        return torch.where(least < 1.0, _between(cost, index, heights), torch.nan)
+
+    tiles = list(split(grid, _TILE_SIDE))
+    for tile, z in zip(tiles, in_parallel(search, tiles, evaluator.workers), strict=True):
+        z_best[tile.cells] = z
         advance()
     return z_best
 
@@ -194,35 +191,3 @@ def _patches(grid: Grid) -> list[Tile]:
     columns = torch.linspace(0, grid.columns - side[1], _PATCHES + 2)[1:-1].long().tolist()
     places = sorted({(row, column) for row in rows for column in columns})
     return [Tile(row, column, *side) for row, column in places]
-
-
-def _plane_costs(
-    views: Sequence[LevelView], grid: Grid, tile: Tile, heights: Sequence[float], *, robust: bool
-) -> tuple[Tensor, Tensor]:
-    """Spread of the views on horizontal planes (inf: unseen) and number of views, (K, h, w)."""
-    plan = (tile.rows + 2 * _MARGIN, tile.columns + 2 * _MARGIN)
-    at_once = max(1, _CELLS_AT_ONCE // (plan[0] * plan[1]))
-    like = views[0].gray
-    costs, counts = [], []
-    for start in range(0, len(heights), at_once):
-        z = torch.tensor(heights[start : start + at_once]).to(like)
-        planes = [tile_points(grid, tile, value.expand(plan), _MARGIN) for value in z]
-        points = torch.stack(planes)
-        seen_by = resample(views, views_of(views, points), points)
-        if seen_by is None:
-            costs.append(like.new_full((len(z), tile.rows, tile.columns), torch.inf))
-            counts.append(like.new_zeros(len(z), tile.rows, tile.columns))
-            continue
-        inner = seen_by.without_margin(ROBUST_MARGIN)
-        weight = inner.seen
-        if robust:
-            weight = robust_weight(views, seen_by.views, seen_by.pixels, seen_by.seen)
-        result = agreement(views, inner.views, inner.pixels, weight)
-        energy = result.contrast**2
-        above = smooth(result.spread * energy, _WINDOW_TAPS)
-        below = smooth(energy, _WINDOW_TAPS)
-        count = shrink(inner.seen, _INNER_MARGIN).sum(0)
-        known = (below > 0) & (count >= 2) & (shrink(weight, _INNER_MARGIN).sum(0) > 1)
-        costs.append(torch.where(known, above / below.clamp(min=1e-20), torch.inf))
-        counts.append(count)
-    return torch.cat(costs), torch.cat(counts)

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from ..errors import ConfigError, StageError
 from ..types import HeightMap, UndistortedViews
+from .evaluator import Pass, create_evaluator
 from .filters import fill_gaps, gaussian_taps, halve, isolated, median3, specks, upsample
 from .grid import Grid, footprint, grid_over, median_gsd
 from .orthophoto import orthophoto
 from .pyramid import LevelView, build_pyramid
-from .refine import TILE_SIDE, Estimate, Pass, motion_per_metre, refine
+from .refine import TILE_SIDE, Estimate, motion_per_metre, refine
 from .search import (
     COARSE_STEP_PX,
     RANGE_STEP_PX,
@@ -33,7 +34,7 @@ from .search import (
     plane_heights,
 )
 from .tiles import split
-from .visibility import hidden_cells
+from .visibility import Occlusion, hidden_cells
 
 _LEAST_SIDE = 100
 """The coarsest images keep this many pixels on their short side: fine sand still has texture."""
@@ -144,7 +145,8 @@ class _Sweep:
         grids = [grid.coarser(2**level) for level in range(self.level_count)]
         heights = plane_heights(coarsest, grids[-1], height_range, COARSE_STEP_PX)
         self._expect(grids)
-        z = coarse_heights(coarsest, grids[-1], heights, self._advance)
+        planes = torch.tensor(heights, dtype=torch.float32, device=coarsest[0].gray.device)
+        z = coarse_heights(create_evaluator(coarsest), grids[-1], planes, self._advance)
         if not bool(torch.isfinite(z).any()):
             raise StageError(
                 "no two views agree anywhere in the region; check images and calibration"
@@ -154,12 +156,11 @@ class _Sweep:
         for level in reversed(range(self.level_count)):
             if level < self.level_count - 1:
                 z = upsample(z, grids[level].shape)
-            hidden = self._hidden(z, grids[level], level)
+            occlusion = self._occlusion(z, grids[level], level)
+            evaluator = create_evaluator(self.levels[level])
             for plan in _LAST_PASSES if level == 0 else _LEVEL_PASSES:
                 step = plan.step_px / self._motion(level, grids[level], z)
-                estimate = refine(
-                    self.levels[level], grids[level], z, hidden, plan, step, self._advance
-                )
+                estimate = refine(evaluator, grids[level], z, occlusion, plan, step, self._advance)
                 kept = torch.where(estimate.spread < _CARRY_SPREAD, estimate.z, torch.nan)
                 if not bool(torch.isfinite(kept).any()):
                     raise StageError(
@@ -167,7 +168,7 @@ class _Sweep:
                     )
                 z = fill_gaps(median3(kept) if plan.shift else kept)
         assert estimate is not None  # noqa: S101  (there is at least one level)
-        return self._finish(grid, estimate, hidden)
+        return self._finish(grid, estimate, occlusion)
 
     def _search_range(self) -> tuple[float, float]:
         model = self.views.views[0].model
@@ -177,7 +178,8 @@ class _Sweep:
         spacing = median_gsd(self.views.views, widest[0]) * 2 ** (self.level_count - 1)
         grid = grid_over(box, spacing)
         heights = plane_heights(self.levels[-1], grid, widest, RANGE_STEP_PX)
-        return find_height_range(self.levels[-1], grid, heights, self._advance)
+        evaluator = create_evaluator(self.levels[-1])
+        return find_height_range(evaluator, grid, heights, self._advance)
 
     def _motion(self, level: int, grid: Grid, z: Tensor) -> float:
         motion = motion_per_metre(self.levels[level], grid, z)
@@ -185,22 +187,18 @@ class _Sweep:
             raise StageError("no two views overlap in the region; check region_of_interest")
         return motion
 
-    def _hidden(self, z: Tensor, grid: Grid, level: int) -> list[Tensor] | None:
+    def _occlusion(self, z: Tensor, grid: Grid, level: int) -> Occlusion | None:
         """Cells that each view cannot see, from a map of a quarter of the level's resolution."""
         if level == self.level_count - 1:
             return None  # planes know no relief yet
-        coarse_z, factor = z, 1
-        while factor < 4 and min(coarse_z.shape) > 8:
-            coarse_z, factor = halve(coarse_z), factor * 2
-        coarse_grid = grid.coarser(factor)
-        hidden = []
-        for view in self.levels[level]:
-            blocked = hidden_cells(coarse_z, coarse_grid, view.model)
-            blocked = blocked.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
-            hidden.append(blocked[: grid.rows, : grid.columns])
-        return hidden
+        factor = 1
+        while factor < 4 and min(z.shape) > 8:
+            z, factor = halve(z), factor * 2
+        coarse = grid.coarser(factor)
+        blocked = [hidden_cells(z, coarse, view.model) for view in self.levels[level]]
+        return Occlusion(torch.stack(blocked), factor)
 
-    def _finish(self, grid: Grid, estimate: Estimate, hidden: list[Tensor] | None) -> HeightMap:
+    def _finish(self, grid: Grid, estimate: Estimate, occlusion: Occlusion | None) -> HeightMap:
         taps = gaussian_taps(_LAST_PASSES[-1].window_sigma)
         samples = 1 / sum(a * a for a in taps) ** 2
         zncc = 1 - estimate.spread
@@ -224,7 +222,7 @@ class _Sweep:
             sigma=torch.where(matched, sigma, torch.nan),
             confidence=torch.where(matched, zncc.clamp(0, 1), 0.0),
             view_count=torch.where(matched, estimate.view_count, 0),
-            color=orthophoto(self.views, grid, z, hidden),
+            color=orthophoto(self.views, grid, z, occlusion),
         )
 
     def _expect(self, grids: list[Grid]) -> None:

@@ -8,16 +8,46 @@ leaves the water.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..projection import RefractiveProjectionModel
+from .acceleration import has_kernels
 from .grid import Grid
+from .tiles import Tile
 
 _CLEARANCE_CELLS = 1.0
 """The surface must rise this many cells above a ray to block it: the height of a cell on a steep
 slope is itself uncertain by about as much."""
+_HALVINGS = 8
+"""Of the last step of a ray; a straight line through its ends finds the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occlusion:
+    """What each view cannot see of a height map, on a grid coarser than the map's.
+
+    Attributes:
+        blocked: shape (M, ceil(rows / factor), ceil(columns / factor)), bool.
+        factor: Cells of the map along a cell of ``blocked``.
+    """
+
+    blocked: Tensor
+    factor: int
+
+    def of(self, view: int, grid: Grid, tile: Tile, margin: int) -> Tensor:
+        """Hidden cells of a tile and its margin (the map's edge continues), shape (H, W), bool."""
+        device = self.blocked.device
+        row = torch.arange(tile.row - margin, tile.row + tile.rows + margin, device=device)
+        column = torch.arange(
+            tile.column - margin, tile.column + tile.columns + margin, device=device
+        )
+        row = row.clamp(0, grid.rows - 1) // self.factor
+        column = column.clamp(0, grid.columns - 1) // self.factor
+        return self.blocked[view][row][:, column]
 
 
 def surface_at(z: Tensor, grid: Grid, x: Tensor, y: Tensor) -> Tensor:
@@ -58,6 +88,7 @@ def hidden_cells(z: Tensor, grid: Grid, model: RefractiveProjectionModel) -> Ten
         shape (rows, columns), bool.
     """
     x, y = grid.axes(z)
+    clearance = _CLEARANCE_CELLS * grid.spacing
     points = torch.stack(
         [x.expand(grid.shape), y[:, None].expand(grid.shape), z], dim=-1
     ).contiguous()
@@ -65,6 +96,16 @@ def hidden_cells(z: Tensor, grid: Grid, model: RefractiveProjectionModel) -> Ten
     _, direction = model.cast_ray(torch.nan_to_num(pixels))
     lean = -direction[..., :2] / direction[..., 2:]  # horizontal motion per metre of rise
     top = float(z.min())
+    if has_kernels(z):
+        from .ray_kernels import hide
+
+        hidden = torch.empty(grid.shape, dtype=torch.bool)
+        hide(
+            *(z.contiguous().numpy(), lean.contiguous().numpy()),
+            *(np.float32(value) for value in (grid.spacing, top, clearance)),
+            hidden.numpy(),
+        )
+        return hidden & visible
     reach = float(z.max()) - top
     steepest = float(torch.nan_to_num(lean).norm(dim=-1).max())
     steps = math.ceil(reach * max(steepest, 1e-3) / grid.spacing)
@@ -79,60 +120,104 @@ def hidden_cells(z: Tensor, grid: Grid, model: RefractiveProjectionModel) -> Ten
             points[..., 0] + lean[..., 0] * rise,
             points[..., 1] + lean[..., 1] * rise,
         )
-        hidden |= (above < ray_z - _CLEARANCE_CELLS * grid.spacing) & (ray_z >= top)
+        hidden |= (above < ray_z - clearance) & (ray_z >= top)
     return hidden & visible
 
 
-def ray_depth_of_surface(
-    z: Tensor, grid: Grid, model: RefractiveProjectionModel, pixels: Tensor
-) -> Tensor:
-    """Ray depth at which pixels see a height field: the first meeting from above.
+class SurfaceRays:
+    """Meets rays with a height field: the first meeting from above.
 
     Args:
         z: Height map, shape (rows, columns), metres; NaN where unknown.
         grid: Of ``z``.
-        model: Of the camera.
-        pixels: shape (h, w, 2).
-
-    Returns:
-        Metres along the refracted ray, shape (h, w), dtype of ``z``; NaN where the ray meets an
-        unknown cell or leaves the map.
     """
-    known = torch.isfinite(z)
-    if not bool(known.any()):
-        return torch.full(pixels.shape[:2], torch.nan, dtype=z.dtype, device=z.device)
-    top, bottom = float(z[known].min()), float(z[known].max())
-    solid = torch.where(known, z, bottom + 1.0)  # a ray passes over what is not known
-    origin, direction = (value.to(z) for value in model.cast_ray(pixels))
-    down = direction[..., 2].clamp(min=1e-6)
-    start = ((top - grid.spacing - origin[..., 2]) / down).clamp(min=0)
-    end = (bottom + grid.spacing - origin[..., 2]) / down
-    lean = (direction[..., :2].norm(dim=-1) / down).nan_to_num()
-    steps = max(2, math.ceil(float((bottom - top) * lean.max()) / grid.spacing) + 2)
 
-    def clearance(depth: Tensor) -> Tensor:
-        at = origin + depth[..., None] * direction
-        return surface_at(solid, grid, at[..., 0], at[..., 1]) - at[..., 2]
+    def __init__(self, z: Tensor, grid: Grid) -> None:
+        self._z, self._grid = z, grid
+        self._known = torch.isfinite(z)
+        known = z[self._known]
+        self._empty = len(known) == 0
+        self._top, self._bottom = (0.0, 0.0) if self._empty else map(float, known.aminmax())
+        # A ray passes over what is not known.
+        self._solid = torch.where(self._known, z, self._bottom + 1.0).contiguous()
+        self._highest: Tensor | None = None
 
-    low, high = start, end
-    above = clearance(start)
-    met = torch.zeros_like(start, dtype=torch.bool)
-    for step in range(1, steps + 1):
-        depth = start + (end - start) * (step / steps)
-        here = clearance(depth)
-        first = ~met & (here <= 0) & (above > 0)
-        low = torch.where(first, start + (end - start) * ((step - 1) / steps), low)
-        high = torch.where(first, depth, high)
-        met |= first
-        above = here
-    for _ in range(12):
-        middle = (low + high) / 2
-        over = clearance(middle) > 0
-        low, high = torch.where(over, middle, low), torch.where(over, high, middle)
-    depth = (low + high) / 2
-    at = origin + depth[..., None] * direction
-    column = ((at[..., 0] - grid.x0) / grid.spacing).round()
-    row = ((at[..., 1] - grid.y0) / grid.spacing).round()
-    inside = met & (column >= 0) & (row >= 0) & (column < grid.columns) & (row < grid.rows)
-    safe_row, safe_column = (torch.where(inside, index, 0.0).long() for index in (row, column))
-    return torch.where(inside & known[safe_row, safe_column], depth, torch.nan)
+    def meet(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """Where rays meet the surface.
+
+        Args:
+            origin: On the water surface, shape (..., 3), metres.
+            direction: Unit vectors under water, shape (..., 3).
+
+        Returns:
+            Metres along the ray, shape (...,), dtype of ``z``, NaN where it meets an unknown cell
+            or leaves the map; and the number of the cell that it meets, shape (...,), int64, -1
+            there.
+        """
+        shape = origin.shape[:-1]
+        if self._empty:
+            nothing = torch.full(shape, -1, dtype=torch.int64, device=self._z.device)
+            return torch.full(shape, torch.nan).to(self._z), nothing
+        origin, direction = (x.reshape(-1, 3).to(self._z) for x in (origin, direction))
+        hits = self._compiled_hits if has_kernels(self._z) else self._hits
+        depth, cell = hits(origin, direction)
+        known = (cell >= 0) & self._known.flatten()[cell.clamp(min=0)]
+        depth, cell = torch.where(known, depth, torch.nan), torch.where(known, cell, -1)
+        return depth.reshape(shape), cell.reshape(shape)
+
+    def _compiled_hits(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        from .ray_kernels import BLOCK, meet
+
+        if self._highest is None:
+            blocks = -torch.nn.functional.max_pool2d(
+                -self._solid[None, None], BLOCK, ceil_mode=True
+            )
+            self._highest = -torch.nn.functional.max_pool2d(-blocks, 3, stride=1, padding=1)[0, 0]
+        depth = origin.new_empty(len(origin))
+        cell = torch.empty(len(origin), dtype=torch.int64)
+        grid = self._grid
+        numbers = (grid.x0, grid.y0, grid.spacing, self._top, self._bottom)
+        meet(
+            *(self._solid.numpy(), self._highest.numpy()),
+            *(np.float32(value) for value in numbers),
+            *(x.contiguous().numpy() for x in (origin, direction, depth, cell)),
+        )
+        return depth, cell
+
+    def _hits(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        grid = self._grid
+        down = direction[:, 2].clamp(min=1e-6)
+        start = ((self._top - grid.spacing - origin[:, 2]) / down).clamp(min=0)
+        end = (self._bottom + grid.spacing - origin[:, 2]) / down
+        lean = (direction[:, :2].norm(dim=-1) / down).nan_to_num()
+        reach = self._bottom - self._top + 2 * grid.spacing
+        steps = max(2, math.ceil(reach * float(lean.max()) / grid.spacing) + 2)
+
+        def clearance(depth: Tensor) -> Tensor:
+            at = (origin + depth[:, None] * direction)[None]
+            return surface_at(self._solid, grid, at[..., 0], at[..., 1])[0] - at[0, :, 2]
+
+        low, high = start, end
+        above = clearance(start)
+        met = torch.zeros_like(start, dtype=torch.bool)
+        for step in range(1, steps + 1):
+            depth = start + (end - start) * (step / steps)
+            here = clearance(depth)
+            first = ~met & (here <= 0) & (above > 0)
+            low = torch.where(first, start + (end - start) * ((step - 1) / steps), low)
+            high = torch.where(first, depth, high)
+            met |= first
+            above = here
+        over, under = clearance(low), clearance(high)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            here = clearance(middle)
+            low, high = torch.where(here > 0, middle, low), torch.where(here > 0, high, middle)
+            over, under = torch.where(here > 0, here, over), torch.where(here > 0, under, here)
+        depth = low + (high - low) * over / (over - under).clamp(min=1e-20)
+        at = origin + depth[:, None] * direction
+        column = ((at[:, 0] - grid.x0) / grid.spacing).round()
+        row = ((at[:, 1] - grid.y0) / grid.spacing).round()
+        inside = met & (column >= 0) & (row >= 0) & (column < grid.columns) & (row < grid.rows)
+        cell = torch.where(inside, row * grid.columns + column, -1.0).long()
+        return depth, cell

@@ -1,0 +1,255 @@
+"""How well the views agree on a tile: the interface, and its implementation with tensors.
+
+The implementation here runs on every device and is the reference; CPUs use the compiled one of
+:mod:`~.fused` where numba is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from .acceleration import has_kernels
+from .consistency import NORMALISATION_TAPS, ROBUST_MARGIN, agreement, resample, robust_weight
+from .filters import gaussian_taps, shrink, smooth
+from .grid import Grid
+from .pyramid import LevelView
+from .tiles import Tile, tile_points, views_of
+from .visibility import Occlusion
+
+PLANE_WINDOW_TAPS = gaussian_taps(1.5)
+"""Matching window on planes."""
+_PLANE_INNER_MARGIN = len(NORMALISATION_TAPS) // 2 + len(PLANE_WINDOW_TAPS) // 2
+PLANE_MARGIN = _PLANE_INNER_MARGIN + ROBUST_MARGIN
+"""Cells around a tile that its costs on planes depend on."""
+_CELLS_AT_ONCE = 1 << 17
+"""Cells of all planes that are resampled together: bounds memory."""
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """What one pass tries.
+
+    Attributes:
+        hypotheses: Number of offsets, odd; 3 is a pure sub-step.
+        step_px: Distance of neighbouring offsets, as the largest image motion that they cause
+            between two views, pixels of the level.
+        window_sigma: Gaussian window of the matching, cells.
+        shift: Cells by which a window may lie off its cell. Each hypothesis takes the best of
+            these windows, so that near an edge one side decides and not a mixture.
+    """
+
+    hypotheses: int
+    step_px: float
+    window_sigma: float
+    shift: int = 0
+
+    @property
+    def margin(self) -> int:
+        """Cells around a tile that its result depends on."""
+        window = len(gaussian_taps(self.window_sigma)) // 2
+        return len(NORMALISATION_TAPS) // 2 + window + self.shift
+
+
+class TileEvaluator(Protocol):
+    """Evaluates tiles of one level's grid.
+
+    Attributes:
+        workers: Tiles that may be evaluated at the same time, by as many threads.
+    """
+
+    workers: int
+
+    def estimate(
+        self,
+        grid: Grid,
+        tile: Tile,
+        z: Tensor,
+        occlusion: Occlusion | None,
+        plan: Pass,
+        step: float,
+    ) -> Tensor | None:
+        """Best height of every cell.
+
+        Args:
+            grid: Of the height map.
+            tile: Which part.
+            z: Its heights with a margin of ``plan.margin + ROBUST_MARGIN``, shape (H, W), metres.
+            occlusion: What each view cannot see; None: it sees all.
+            plan: What to try.
+            step: Distance of neighbouring offsets, metres.
+
+        Returns:
+            The maps of :class:`~.refine.Estimate` in their order, shape (6, h, w), float32; None
+            where fewer than two views see the tile.
+        """
+
+    def plane_costs(
+        self, grid: Grid, tile: Tile, heights: Sequence[float], *, robust: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Spread of the views on horizontal planes.
+
+        Args:
+            grid: Of the coarsest level.
+            tile: Which part.
+            heights: Of the planes, metres.
+            robust: Leave out views that disagree.
+
+        Returns:
+            Spread averaged over the window (inf: unseen), and number of views, each of shape
+            (K, h, w), float32.
+        """
+
+
+def create_evaluator(views: Sequence[LevelView]) -> TileEvaluator:
+    """The fastest evaluator of a level on the views' device."""
+    if has_kernels(views[0].gray):
+        from .fused import FusedEvaluator
+
+        return FusedEvaluator(views)
+    return TensorEvaluator(views)
+
+
+def in_parallel(
+    function: Callable[[_In], _Out], items: Iterable[_In], workers: int
+) -> Iterator[_Out]:
+    """Results in the order of the items, computed by threads if there are several workers."""
+    if workers == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(function, items)
+
+
+class TensorEvaluator:
+    """Evaluates tiles with tensor operations; see :class:`TileEvaluator`."""
+
+    workers = 1  # the operations are parallel themselves
+
+    def __init__(self, views: Sequence[LevelView]) -> None:
+        self._views = views
+
+    def estimate(
+        self,
+        grid: Grid,
+        tile: Tile,
+        z: Tensor,
+        occlusion: Occlusion | None,
+        plan: Pass,
+        step: float,
+    ) -> Tensor | None:
+        """See :meth:`TileEvaluator.estimate`."""
+        margin, views = plan.margin, self._views
+        outer = margin + ROBUST_MARGIN
+        points = tile_points(grid, tile, z, outer)
+        seen_by = resample(views, views_of(views, points), points)
+        if seen_by is None:
+            return None
+        seen = seen_by.seen
+        if occlusion is not None:
+            hidden = [occlusion.of(view, grid, tile, outer) for view in seen_by.views]
+            seen = seen * ~torch.stack(hidden)
+        weight = robust_weight(views, seen_by.views, seen_by.pixels[:, None], seen[:, None])
+        seen_by, seen = seen_by.without_margin(ROBUST_MARGIN), shrink(seen, ROBUST_MARGIN)
+        offsets = step * (torch.arange(plan.hypotheses, device=z.device) - plan.hypotheses // 2)
+        moved = (
+            pixels + offsets.to(z)[:, None, None, None] * rate
+            for pixels, rate in zip(seen_by.pixels, seen_by.rate, strict=True)
+        )
+        result = agreement(views, seen_by.views, moved, weight)
+        spread = _windowed(result.spread, result.contrast**2, plan)
+        move, least, curvature = _minimum(spread, step)
+        inner = shrink(weight[:, 0], margin)
+        total = inner.sum(0)
+        several = (total > 1) & ((shrink(seen, margin) > 0).sum(0) >= 2)
+        rate = shrink(seen_by.rate.movedim(-1, 1), margin)
+        maps = (
+            torch.where(several, shrink(z, outer) + move, torch.nan),
+            least,
+            curvature,
+            _lever(rate, inner, total),
+            total**2 / (inner**2).sum(0).clamp(min=1e-6),
+            (inner >= 0.5).sum(0).to(z),
+        )
+        return torch.stack(maps)
+
+    def plane_costs(
+        self, grid: Grid, tile: Tile, heights: Sequence[float], *, robust: bool
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`TileEvaluator.plane_costs`."""
+        plan = (tile.rows + 2 * PLANE_MARGIN, tile.columns + 2 * PLANE_MARGIN)
+        at_once = max(1, _CELLS_AT_ONCE // (plan[0] * plan[1]))
+        parts = [
+            self._plane_costs(grid, tile, heights[start : start + at_once], robust=robust)
+            for start in range(0, len(heights), at_once)
+        ]
+        costs, counts = zip(*parts, strict=True)
+        return torch.cat(costs), torch.cat(counts)
+
+    def _plane_costs(
+        self, grid: Grid, tile: Tile, heights: Sequence[float], *, robust: bool
+    ) -> tuple[Tensor, Tensor]:
+        views, margin = self._views, _PLANE_INNER_MARGIN
+        like = views[0].gray
+        plan = (tile.rows + 2 * PLANE_MARGIN, tile.columns + 2 * PLANE_MARGIN)
+        z = torch.tensor(heights).to(like)
+        planes = [tile_points(grid, tile, value.expand(plan), PLANE_MARGIN) for value in z]
+        points = torch.stack(planes)
+        seen_by = resample(views, views_of(views, points), points)
+        if seen_by is None:
+            shape = (len(z), tile.rows, tile.columns)
+            return like.new_full(shape, torch.inf), like.new_zeros(shape)
+        inner = seen_by.without_margin(ROBUST_MARGIN)
+        weight = inner.seen
+        if robust:
+            weight = robust_weight(views, seen_by.views, seen_by.pixels, seen_by.seen)
+        result = agreement(views, inner.views, inner.pixels, weight)
+        energy = result.contrast**2
+        above = smooth(result.spread * energy, PLANE_WINDOW_TAPS)
+        below = smooth(energy, PLANE_WINDOW_TAPS)
+        count = shrink(inner.seen, margin).sum(0)
+        known = (below > 0) & (count >= 2) & (shrink(weight, margin).sum(0) > 1)
+        return torch.where(known, above / below.clamp(min=1e-20), torch.inf), count
+
+
+def _windowed(spread: Tensor, energy: Tensor, plan: Pass) -> Tensor:
+    """Average over the window, weighted by texture energy; inf where there is none."""
+    taps = gaussian_taps(plan.window_sigma)
+    above, below = smooth(spread * energy, taps), smooth(energy, taps)
+    averaged = torch.where(below > 0, above / below.clamp(min=1e-20), torch.inf)
+    if plan.shift:
+        side = 2 * plan.shift + 1
+        averaged = -torch.nn.functional.max_pool2d(-averaged[None], side, stride=1)[0]
+    return averaged
+
+
+def _minimum(spread: Tensor, step: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Parabola through the least of the hypotheses and its neighbours.
+
+    Returns:
+        Motion in metres (NaN without a minimum), least spread, curvature in 1/m²; each (h, w).
+    """
+    count = len(spread)
+    best = spread.argmin(0).clamp(1, count - 2)[None]
+    here = spread.gather(0, best)[0]
+    before, after = spread.gather(0, best - 1)[0], spread.gather(0, best + 1)[0]
+    bend = before - 2 * here + after
+    convex = torch.isfinite(bend) & (bend > 0)
+    fraction = torch.where(convex, (before - after) / (2 * bend), torch.nan).clamp(-1, 1)
+    least = (here - 0.25 * (before - after) * fraction).clamp(min=0)
+    move = (best[0] - count // 2 + fraction) * step
+    return move, least.nan_to_num(torch.inf), torch.where(convex, bend / step**2, 0.0)
+
+
+def _lever(rate: Tensor, weight: Tensor, total: Tensor) -> Tensor:
+    """How strongly height moves the views' pixels against each other, px per metre, (h, w)."""
+    mean = (weight[:, None] * rate).sum(0) / total.clamp(min=1e-6)
+    return ((weight[:, None] * (rate - mean) ** 2).sum((0, 1))).sqrt()

@@ -1,0 +1,172 @@
+"""The tile evaluator of CPUs: hands the tiles to the compiled kernels, one tile per thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import kernels
+from .consistency import (
+    LEAST_PIXELS_PER_CELL,
+    NOISE_FLOOR,
+    NORMALISATION_TAPS,
+    RESIDUAL_TAPS,
+    ROBUST_MARGIN,
+    TOLERATED_RESIDUAL,
+    USABLE,
+)
+from .evaluator import PLANE_MARGIN, PLANE_WINDOW_TAPS, Pass
+from .filters import gaussian_taps
+from .grid import Grid
+from .pyramid import LevelView
+from .tiles import Tile
+from .visibility import Occlusion
+
+_CONSTANTS = np.array(
+    [NOISE_FLOOR, LEAST_PIXELS_PER_CELL**2, USABLE, TOLERATED_RESIDUAL], np.float32
+)
+_RESIDUAL_TAPS = np.array(RESIDUAL_TAPS, np.float32)
+
+Floats = NDArray[np.float32]
+
+
+class FusedEvaluator:
+    """Evaluates tiles of one level with compiled code; see :class:`~.evaluator.TileEvaluator`."""
+
+    def __init__(self, views: Sequence[LevelView]) -> None:
+        self.workers = torch.get_num_threads()
+        self._sizes = np.array([view.size for view in views], np.int64)
+        pixels = self._sizes.prod(axis=1)
+        self._starts = np.concatenate([[0], pixels.cumsum()[:-1]])
+        self._images = torch.cat([view.gray.flatten() for view in views]).numpy()
+        self._all_usable = np.array([bool((view.usable == 1).all()) for view in views])
+        masks = [view.usable.flatten() for view in views]
+        self._usable = self._images[:0] if self._all_usable.all() else torch.cat(masks).numpy()
+        self._cameras = torch.stack([view.model.coefficients() for view in views]).float().numpy()
+        self._no_occlusion = np.zeros((len(views), 0, 0), np.bool_)
+        self._own = threading.local()
+
+    def estimate(
+        self,
+        grid: Grid,
+        tile: Tile,
+        z: Tensor,
+        occlusion: Occlusion | None,
+        plan: Pass,
+        step: float,
+    ) -> Tensor | None:
+        """See :meth:`~.evaluator.TileEvaluator.estimate`."""
+        margin = plan.margin + ROBUST_MARGIN
+        offsets = (step * (np.arange(plan.hypotheses) - plan.hypotheses // 2)).astype(np.float32)
+        taps = np.array(gaussian_taps(plan.window_sigma), np.float32)
+        surface = np.ascontiguousarray(z.numpy())
+        averaged, weights, rates, seen, count = self._evaluate(
+            grid, tile, surface, margin, occlusion, offsets, taps, plan.shift, robust=True
+        )
+        if count < 2:
+            return None
+        out = np.empty((6, tile.rows, tile.columns), np.float32)
+        inner = np.ascontiguousarray(surface[margin:-margin, margin:-margin])
+        kernels.fit_tile(averaged, weights, rates, seen, count, np.float32(step), inner, out)
+        return torch.from_numpy(out)
+
+    def plane_costs(
+        self, grid: Grid, tile: Tile, heights: Sequence[float], *, robust: bool
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`~.evaluator.TileEvaluator.plane_costs`."""
+        shape = (tile.rows, tile.columns)
+        costs = np.full((len(heights), *shape), np.inf, np.float32)
+        counts = np.zeros((len(heights), *shape), np.float32)
+        taps = np.array(PLANE_WINDOW_TAPS, np.float32)
+        padded = (tile.rows + 2 * PLANE_MARGIN, tile.columns + 2 * PLANE_MARGIN)
+        for k, height in enumerate(heights):
+            averaged, weights, _, seen, count = self._evaluate(
+                grid,
+                tile,
+                np.full(padded, height, np.float32),
+                PLANE_MARGIN,
+                None,
+                np.zeros(1, np.float32),
+                taps,
+                0,
+                robust=robust,
+            )
+            if count >= 2:
+                counts[k] = seen[:count].sum(axis=0)
+                known = (counts[k] >= 2) & (weights[:count].sum(axis=0) > 1)
+                costs[k] = np.where(known, averaged[0], np.inf)
+        return torch.from_numpy(costs), torch.from_numpy(counts)
+
+    def _evaluate(
+        self,
+        grid: Grid,
+        tile: Tile,
+        surface: Floats,
+        margin: int,
+        occlusion: Occlusion | None,
+        offsets: Floats,
+        taps: Floats,
+        shift: int,
+        *,
+        robust: bool,
+    ) -> tuple[Floats, Floats, Floats, Floats, int]:
+        views, hypotheses, shape = len(self._sizes), len(offsets), (tile.rows, tile.columns)
+        averaged, weights, rates, seen = (
+            self._output(name, size)
+            for name, size in (
+                ("averaged", (hypotheses, *shape)),
+                ("weights", (views, *shape)),
+                ("rates", (views, 2, *shape)),
+                ("seen", (views, *shape)),
+            )
+        )
+        # 7 maps per view, 2 per hypothesis and 7 more, none larger than the tile with its margin.
+        needed = surface.size * (8 * views + 2 * hypotheses + 7)
+        blocked = self._no_occlusion if occlusion is None else occlusion.blocked.numpy()
+        count = kernels.evaluate_tile(
+            self._images,
+            self._starts,
+            self._sizes,
+            self._cameras,
+            self._usable,
+            self._all_usable,
+            blocked,
+            1 if occlusion is None else occlusion.factor,
+            _CONSTANTS,
+            surface,
+            tile.row - margin,
+            tile.column - margin,
+            grid.rows,
+            grid.columns,
+            grid.x0,
+            grid.y0,
+            grid.spacing,
+            offsets,
+            taps,
+            shift,
+            _RESIDUAL_TAPS,
+            robust,
+            self._output("buffer", (needed,)),
+            averaged,
+            weights,
+            rates,
+            seen,
+        )
+        return averaged, weights, rates, seen, count
+
+    def _output(self, name: str, shape: tuple[int, ...]) -> Floats:
+        """Memory of this thread, kept from tile to tile: taking it anew costs page faults."""
+        size = int(np.prod(shape))
+        kept: Floats | None = getattr(self._own, name, None)
+        if kept is None or kept.size < size:
+            kept = np.empty(size, np.float32)
+            setattr(self._own, name, kept)
+        return kept[:size].reshape(shape)
+
+
+assert len(NORMALISATION_TAPS) == kernels.BOX  # noqa: S101  (the kernels unroll the box)

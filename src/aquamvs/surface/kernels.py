@@ -1,0 +1,597 @@
+"""The hot loops of the surface sweep, compiled for the CPU (numba).
+
+One call does for one tile what :func:`~.refine.refine_tile` does with tensors, with everything in
+the processor's cache: project the cells, sample each view once per hypothesis, normalise, weigh the
+views, add up their spread, and smooth it. The arithmetic is that of :mod:`~.consistency` and
+:mod:`~.refine`, which stay the reference (and what runs on other devices); tests compare the two.
+All arrays are contiguous; all values are float32.
+"""
+
+# Literals are wrapped, because a bare one would turn the arithmetic into float64.
+
+import numpy as np
+
+from .compiler import compiled
+
+_F = np.float32
+_ZERO, _ONE, _HALF, _QUARTER = _F(0), _F(1), _F(0.5), _F(0.25)
+_NAN, _INF = _F(np.nan), _F(np.inf)
+_TINY = _F(1e-20)
+_LEAST_WEIGHT = _F(1e-6)
+_LARGEST_SHARE = _F(0.9)
+_EPS = _F(np.finfo(np.float32).eps)
+_NEWTON_STEPS = 3
+_PROBES = 9
+BOX = 9
+"""Side of the normalisation window, cells; :func:`_box` is written out for it."""
+_BOX_CELLS = _F(BOX * BOX)
+
+# Places in a camera's coefficients; see ``RefractiveProjectionModel.coefficients``.
+_CENTRE, _ROWS, _NORMAL, _HEIGHT, _INDEX, _REFRACTIVE = 0, 3, 15, 18, 19, 20
+
+
+@compiled
+def project_row(camera, x_first, spacing, y, z, u, v, du, dv):  # type: ignore[no-untyped-def]
+    """Pixels of a row of cells and their motion per metre of Z; NaN where there is no path."""
+    cx, cy, cz = camera[_CENTRE], camera[_CENTRE + 1], camera[_CENTRE + 2]
+    ux, uy, uz = camera[_ROWS], camera[_ROWS + 1], camera[_ROWS + 2]
+    vx, vy, vz = camera[_ROWS + 3], camera[_ROWS + 4], camera[_ROWS + 5]
+    wx, wy, wz = camera[_ROWS + 6], camera[_ROWS + 7], camera[_ROWS + 8]
+    lx, ly, lz = camera[_ROWS + 9], camera[_ROWS + 10], camera[_ROWS + 11]
+    nu, nv, nw = camera[_NORMAL], camera[_NORMAL + 1], camera[_NORMAL + 2]
+    height, k = camera[_HEIGHT], camera[_INDEX]
+    bend = _ONE - k * k
+    down_u, down_v, down_w, down_level = uz, vz, wz, lz  # what a metre of Z changes
+    refractive = camera[_REFRACTIVE] > _ZERO
+    dy = _F(y) - cy
+    for c in range(z.shape[0]):
+        dx = _F(x_first + spacing * c) - cx
+        dz = z[c] - cz
+        along_u = ux * dx + uy * dy + uz * dz
+        along_v = vx * dx + vy * dy + vz * dz
+        along_w = wx * dx + wy * dy + wz * dz
+        w, lift, rate_w, visible = _ONE, _ZERO, _ZERO, True
+        level = _ZERO
+        if refractive:
+            level = lx * dx + ly * dy + lz * dz
+            depth = level - height
+            visible = depth >= _ZERO
+            q = bend * (dx * dx + dy * dy + dz * dz - level * level)
+            kd = k * max(depth, _ZERO)
+            w = _ONE / (height + kd)
+            for _ in range(_NEWTON_STEPS):
+                s = _ONE / np.sqrt(_ONE + q * w * w)
+                t = kd * s
+                w = (_ONE + t * w * (s * s - _ONE)) / (height + t * s * s)
+            s = _ONE / np.sqrt(_ONE + q * w * w)
+            t = kd * s * s * s
+            half_q = dz - level * down_level
+            rate_w = w * (bend * w * w * t * half_q - k * s * down_level) / (t + height)
+            lift = w * level - _ONE
+        bent_w = w * along_w + lift * nw
+        visible = visible and bent_w > _EPS
+        scale = _ONE / bent_w if visible else _NAN
+        pixel_u = (w * along_u + lift * nu) * scale
+        pixel_v = (w * along_v + lift * nv) * scale
+        if refractive:
+            d_u = w * (down_u + nu * down_level) + rate_w * (along_u + level * nu)
+            d_v = w * (down_v + nv * down_level) + rate_w * (along_v + level * nv)
+            d_w = w * (down_w + nw * down_level) + rate_w * (along_w + level * nw)
+        else:
+            d_u, d_v, d_w = down_u, down_v, down_w
+        u[c], v[c] = pixel_u, pixel_v
+        du[c] = (d_u - pixel_u * d_w) * scale
+        dv[c] = (d_v - pixel_v * d_w) * scale
+
+
+@compiled
+def may_see(camera, width, height, x_first, y_first, spacing, rows, columns, low, high):  # type: ignore[no-untyped-def]
+    """Whether a view's image may contain any cell of a tile between two heights."""
+    u, v = np.empty(_PROBES, np.float32), np.empty(_PROBES, np.float32)
+    z, rate = np.empty(_PROBES, np.float32), np.empty(_PROBES, np.float32)
+    u_low, u_high, v_low, v_high = _INF, -_INF, _INF, -_INF
+    step_x = spacing * (columns - 1) / (_PROBES - 1)
+    for level in (low, high):
+        z[:] = level
+        for i in range(_PROBES):
+            y = y_first + spacing * (rows - 1) * i / (_PROBES - 1)
+            project_row(camera, x_first, step_x, y, z, u, v, rate, rate)
+            for c in range(_PROBES):
+                if not np.isnan(u[c]):
+                    u_low, u_high = min(u_low, u[c]), max(u_high, u[c])
+                    v_low, v_high = min(v_low, v[c]), max(v_high, v[c])
+    if u_low > u_high:
+        return False
+    # One probe distance of slack: between probes the outline may bulge.
+    slack_u, slack_v = (u_high - u_low) / (_PROBES - 1), (v_high - v_low) / (_PROBES - 1)
+    return (
+        u_high + slack_u >= _ZERO
+        and v_high + slack_v >= _ZERO
+        and u_low - slack_u <= width - 1
+        and v_low - slack_v <= height - 1
+    )
+
+
+@compiled
+def _sample_row(image, width, height, u, v, du, dv, offset, out):  # type: ignore[no-untyped-def]
+    """Bilinear samples of a flat image along a row of cells; the border continues outwards."""
+    right, bottom = _F(width - 1), _F(height - 1)
+    for c in range(out.shape[0]):
+        x = min(max(u[c] + offset * du[c], _ZERO), right)
+        y = min(max(v[c] + offset * dv[c], _ZERO), bottom)
+        j = min(np.int32(x), np.int32(width - 2))
+        i = min(np.int32(y), np.int32(height - 2))
+        fx, fy = x - _F(j), y - _F(i)
+        at = np.uintp(i * np.int32(width) + j)
+        below = at + np.uintp(width)
+        top = image[at] + fx * (image[at + np.uintp(1)] - image[at])
+        base = image[below] + fx * (image[below + np.uintp(1)] - image[below])
+        out[c] = top + fy * (base - top)
+
+
+@compiled
+def _box(source, scratch, out):  # type: ignore[no-untyped-def]
+    """Mean over 9 x 9 cells; smaller by 8 each way."""
+    rows, columns = out.shape
+    for r in range(rows + BOX - 1):
+        a, t = source[r], scratch[r]
+        for c in range(columns):
+            t[c] = (
+                a[c] + a[c + 1] + a[c + 2] + a[c + 3] + a[c + 4]
+                + a[c + 5] + a[c + 6] + a[c + 7] + a[c + 8]
+            )  # fmt: skip
+    for r in range(rows):
+        t = out[r]
+        a0, a1, a2, a3 = scratch[r], scratch[r + 1], scratch[r + 2], scratch[r + 3]
+        a4, a5, a6, a7 = scratch[r + 4], scratch[r + 5], scratch[r + 6], scratch[r + 7]
+        a8 = scratch[r + 8]
+        for c in range(columns):
+            t[c] = (
+                a0[c] + a1[c] + a2[c] + a3[c] + a4[c] + a5[c] + a6[c] + a7[c] + a8[c]
+            ) / _BOX_CELLS  # fmt: skip
+
+
+@compiled
+def _smooth(source, taps, scratch, out):  # type: ignore[no-untyped-def]
+    """Separable symmetric filter; smaller by ``len(taps) - 1`` each way."""
+    rows, columns = out.shape
+    n = taps.shape[0]
+    radius = n // 2
+    for r in range(rows + n - 1):
+        a, t = source[r], scratch[r]
+        middle = taps[radius]
+        for c in range(columns):
+            t[c] = middle * a[c + radius]
+        for i in range(radius):
+            tap, j = taps[i], n - 1 - i
+            for c in range(columns):
+                t[c] += tap * (a[c + i] + a[c + j])
+    for r in range(rows):
+        t, a = out[r], scratch[r + radius]
+        middle = taps[radius]
+        for c in range(columns):
+            t[c] = middle * a[c]
+        for i in range(radius):
+            tap, before, after = taps[i], scratch[r + i], scratch[r + n - 1 - i]
+            for c in range(columns):
+                t[c] += tap * (before[c] + after[c])
+
+
+@compiled
+def _see(  # type: ignore[no-untyped-def]
+    camera, width, height, usable, all_usable, blocked, factor, least_area, usable_level,
+    z, row, column, grid_rows, grid_columns, x_first, y_first, spacing, u, v, du, dv, seen,
+):  # fmt: skip
+    """Where a view sees the cells of a tile, and which it does see; True if any."""
+    rows, columns = z.shape
+    for r in range(rows):
+        project_row(camera, x_first, spacing, y_first + spacing * r, z[r], u[r], v[r], du[r], dv[r])
+    right, bottom = _F(width - 1), _F(height - 1)
+    any_seen = 0
+    for r in range(rows):
+        middle_r = min(max(r, 1), rows - 2)
+        hidden_row = min(max(row + r, 0), grid_rows - 1) // factor
+        for c in range(columns):
+            x, y = u[r, c], v[r, c]
+            inside = x >= _ZERO and x <= right and y >= _ZERO and y <= bottom
+            share = _ZERO
+            if inside:
+                middle_c = min(max(c, 1), columns - 2)
+                right_u = u[r, middle_c + 1] - u[r, middle_c - 1]
+                right_v = v[r, middle_c + 1] - v[r, middle_c - 1]
+                down_u = u[middle_r + 1, c] - u[middle_r - 1, c]
+                down_v = v[middle_r + 1, c] - v[middle_r - 1, c]
+                area = abs(right_u * down_v - right_v * down_u) * _QUARTER
+                if area > least_area:
+                    share = _ONE
+                if blocked.shape[0] > 0:
+                    hidden_column = min(max(column + c, 0), grid_columns - 1) // factor
+                    if blocked[hidden_row, hidden_column]:
+                        share = _ZERO
+                if share > _ZERO and not all_usable:
+                    j, i = min(int(x), width - 2), min(int(y), height - 2)
+                    fx, fy = x - _F(j), y - _F(i)
+                    at = i * width + j
+                    top = (_ONE - fx) * usable[at] + fx * usable[at + 1]
+                    base = (_ONE - fx) * usable[at + width] + fx * usable[at + width + 1]
+                    if not (_ONE - fy) * top + fy * base > usable_level:
+                        share = _ZERO
+                if share > _ZERO:
+                    any_seen += 1
+            seen[r, c] = share
+    for r in range(rows):
+        for c in range(columns):
+            if np.isnan(u[r, c]):
+                u[r, c], v[r, c], du[r, c], dv[r, c] = _ZERO, _ZERO, _ZERO, _ZERO
+    return any_seen > 0
+
+
+@compiled
+def _normalise(  # type: ignore[no-untyped-def]
+    image, width, height, u, v, du, dv, floor, samples, squares, scratch, mean, normal, deviation
+):
+    """Locally normalised intensities of a view on the surface, and their local contrast."""
+    rows, columns = u.shape
+    for r in range(rows):
+        _sample_row(image, width, height, u[r], v[r], du[r], dv[r], _ZERO, samples[r])
+        a, b = samples[r], squares[r]
+        for c in range(columns):
+            b[c] = a[c] * a[c]
+    _box(samples, scratch, mean)
+    _box(squares, scratch, deviation)
+    half = BOX // 2
+    for r in range(rows - BOX + 1):
+        a, m, d, t = samples[r + half], mean[r], deviation[r], normal[r]
+        for c in range(columns - BOX + 1):
+            d[c] = np.sqrt(max(d[c] - m[c] * m[c], _ZERO) + floor * floor)
+            t[c] = (a[c + half] - m[c]) / d[c]
+
+
+@compiled
+def _weigh(  # type: ignore[no-untyped-def]
+    count, seen, normal, taps, tolerated, total, mean, residual, scratch, smooth_seen, weight
+):
+    """Weights that leave out views which disagree with the others; see ``robust_weight``."""
+    half = BOX // 2
+    _, rows, columns = normal.shape
+    total[:], mean[:] = _ZERO, _ZERO
+    for i in range(count):
+        for r in range(rows):
+            s, n, t, m = seen[i, r + half], normal[i, r], total[r], mean[r]
+            for c in range(columns):
+                t[c] += s[c + half]
+                m[c] += s[c + half] * n[c]
+    for r in range(rows):
+        t, m = total[r], mean[r]
+        for c in range(columns):
+            m[c] /= max(t[c], _LEAST_WEIGHT)
+    for i in range(count):
+        for r in range(rows):
+            s, n, t, m, e = seen[i, r + half], normal[i, r], total[r], mean[r], residual[r]
+            for c in range(columns):
+                share = min(s[c + half] / max(t[c], _LEAST_WEIGHT), _LARGEST_SHARE)
+                deviation = (n[c] - m[c]) / (_ONE - share)
+                e[c] = s[c + half] * deviation * deviation
+        _smooth(residual, taps, scratch, weight[i])
+        for r in range(rows):
+            s, e = seen[i, r + half], residual[r]
+            for c in range(columns):
+                e[c] = s[c + half]
+        _smooth(residual, taps, scratch, smooth_seen)
+        for r in range(weight.shape[1]):
+            w, s = weight[i, r], smooth_seen[r]
+            for c in range(weight.shape[2]):
+                w[c] /= max(s[c], _LEAST_WEIGHT)
+    margin = half + taps.shape[0] // 2
+    for r in range(weight.shape[1]):
+        best = scratch[0]
+        for c in range(weight.shape[2]):
+            best[c] = _INF
+        for i in range(count):
+            w, s = weight[i, r], seen[i, r + margin]
+            for c in range(weight.shape[2]):
+                if s[c + margin] > _ZERO:
+                    best[c] = min(best[c], w[c])
+        for i in range(count):
+            w, s = weight[i, r], seen[i, r + margin]
+            for c in range(weight.shape[2]):
+                inner = s[c + margin]
+                excess = (w[c] - best[c]) / tolerated if inner > _ZERO else _ZERO
+                w[c] = inner / (_ONE + excess * excess)
+
+
+@compiled
+def _spread(  # type: ignore[no-untyped-def]
+    count, active, image, starts, sizes, u, v, du, dv, offsets, margin, normal, deviation, weight,
+    samples, scratch, mean, sums, squares, total, contrast,
+):  # fmt: skip
+    """Weighted sums of the normalised views for every hypothesis; the middle one is known."""
+    half = BOX // 2
+    rows, columns = total.shape
+    middle = offsets.shape[0] // 2
+    sums[:], squares[:], total[:], contrast[:] = _ZERO, _ZERO, _ZERO, _ZERO
+    for i in range(count):
+        view = active[i]
+        width, height = sizes[view, 0], sizes[view, 1]
+        pixels = image[starts[view] : starts[view] + width * height]
+        for k in range(offsets.shape[0]):
+            if k != middle:
+                for r in range(rows + BOX - 1):
+                    a = r + margin
+                    b = margin + columns + BOX - 1
+                    _sample_row(
+                        pixels, width, height,
+                        u[i, a, margin:b], v[i, a, margin:b], du[i, a, margin:b],
+                        dv[i, a, margin:b], offsets[k], samples[r],
+                    )  # fmt: skip
+                _box(samples, scratch, mean)
+            for r in range(rows):
+                w, n = weight[i, r + half], normal[i, r + margin]
+                d, m, s = deviation[i, r + margin], mean[r], samples[r + half]
+                a, b = sums[k, r], squares[k, r]
+                if k == middle:
+                    t, e = total[r], contrast[r]
+                    for c in range(columns):
+                        share, value = w[c + half], n[c + margin]
+                        t[c] += share
+                        e[c] += share * d[c + margin]
+                        a[c] += share * value
+                        b[c] += share * value * value
+                else:
+                    for c in range(columns):
+                        share = w[c + half]
+                        value = (s[c + half] - m[c]) / d[c + margin]
+                        a[c] += share * value
+                        b[c] += share * value * value
+
+
+@compiled
+def _window(  # type: ignore[no-untyped-def]
+    sums, squares, total, energy, taps, shift, product, scratch, below, above, averaged
+):
+    """Spread of every hypothesis, averaged over the window by texture energy; inf where none."""
+    hypotheses, rows, columns = sums.shape
+    for r in range(rows):
+        t, e = total[r], energy[r]
+        for c in range(columns):
+            contrast = e[c] / max(t[c], _LEAST_WEIGHT)
+            e[c] = contrast * contrast if t[c] > _ONE else _ZERO
+    _smooth(energy, taps, scratch, below)
+    for k in range(hypotheses):
+        for r in range(rows):
+            t, e, a, b, p = total[r], energy[r], sums[k, r], squares[k, r], product[r]
+            for c in range(columns):
+                several = t[c] > _ONE
+                freedom = t[c] - _ONE if several else _ONE
+                spread = (b[c] - a[c] * a[c] / max(t[c], _LEAST_WEIGHT)) / freedom
+                p[c] = max(spread, _ZERO) * e[c] if several else _ZERO
+        _smooth(product, taps, scratch, above)
+        for r in range(above.shape[0]):
+            a, b = above[r], below[r]
+            for c in range(above.shape[1]):
+                a[c] = a[c] / max(b[c], _TINY) if b[c] > _ZERO else _INF
+        for r in range(averaged.shape[1]):
+            out = averaged[k, r]
+            for c in range(averaged.shape[2]):
+                least = above[r, c]
+                for i in range(2 * shift + 1):
+                    for j in range(2 * shift + 1):
+                        least = min(least, above[r + i, c + j])
+                out[c] = least
+
+
+@compiled
+def evaluate_tile(  # type: ignore[no-untyped-def]
+    image, starts, sizes, cameras, usable, all_usable, blocked, factor, constants,
+    z, row, column, grid_rows, grid_columns, x0, y0, spacing,
+    offsets, taps, shift, residual_taps, robust, buffer,
+    averaged, weights, rates, views_seen,
+):  # fmt: skip
+    """Spread of the views on a tile of surface for every hypothesis.
+
+    Args:
+        image: Gray images of the level, one after the other.
+        starts: Where each begins, shape (M,).
+        sizes: Width and height of each, shape (M, 2).
+        cameras: Coefficients of their models, shape (M, 21).
+        usable: Masks, laid out like the images.
+        all_usable: Views whose mask leaves nothing out, shape (M,).
+        blocked: Cells that each view cannot see, shape (M, rows, columns) of a grid coarser by
+            ``factor``; shape (M, 0, 0) for none.
+        factor: See ``blocked``.
+        constants: Noise floor, least area of a cell (px²), level of a usable sample, tolerated
+            residual.
+        z: Heights of the tile and its margin, shape (H, W).
+        row: Grid row of the first of them; may be negative.
+        column: Grid column of the first of them.
+        grid_rows: Of the whole grid.
+        grid_columns: Of the whole grid.
+        x0: X of the grid's first column, metres.
+        y0: Y of the grid's first row, metres.
+        spacing: Cell size, metres.
+        offsets: Hypotheses, the middle one 0, shape (K,), metres.
+        taps: Matching window.
+        shift: Cells by which a window may lie off its cell.
+        residual_taps: Window over which a view's disagreement is judged.
+        robust: Leave out views that disagree.
+        buffer: Scratch memory, see :func:`~.fused.buffer_size`.
+        averaged: Output, shape (K, h, w): spread averaged over the window.
+        weights: Output, shape (M, h, w): weight of each seen view.
+        rates: Output, shape (M, 2, h, w): its pixel motion per metre.
+        views_seen: Output, shape (M, h, w): 1 where it sees the cell.
+
+    Returns:
+        Number of views in the first rows of the outputs; below 2 they are not filled.
+    """
+    total_views = starts.shape[0]
+    rows, columns = z.shape
+    hypotheses, tile_rows, tile_columns = averaged.shape
+    x_first, y_first = x0 + spacing * column, y0 + spacing * row
+    low, high = z[0, 0], z[0, 0]
+    for r in range(rows):
+        for c in range(columns):
+            low, high = min(low, z[r, c]), max(high, z[r, c])
+    half = BOX // 2
+    robust_margin = half + residual_taps.shape[0] // 2
+    box_rows, box_columns = rows - 2 * half, columns - 2 * half
+    fit_rows, fit_columns = rows - 2 * robust_margin, columns - 2 * robust_margin
+    sum_rows, sum_columns = fit_rows - 2 * half, fit_columns - 2 * half
+    used = 0
+    cells = rows * columns
+    maps = buffer[: 5 * total_views * cells].reshape(5, total_views, rows, columns)
+    used += maps.size
+    u, v, du, dv, seen = maps[0], maps[1], maps[2], maps[3], maps[4]
+    box_size = total_views * box_rows * box_columns
+    normal = buffer[used : used + box_size].reshape(total_views, box_rows, box_columns)
+    used += box_size
+    deviation = buffer[used : used + box_size].reshape(total_views, box_rows, box_columns)
+    used += box_size
+    fit_size = total_views * fit_rows * fit_columns
+    weight = buffer[used : used + fit_size].reshape(total_views, fit_rows, fit_columns)
+    used += fit_size
+    samples = buffer[used : used + cells].reshape(rows, columns)
+    used += cells
+    squares = buffer[used : used + cells].reshape(rows, columns)
+    used += cells
+    scratch = buffer[used : used + cells].reshape(rows, columns)
+    used += cells
+    mean = buffer[used : used + box_rows * box_columns].reshape(box_rows, box_columns)
+    used += mean.size
+    total = buffer[used : used + box_rows * box_columns].reshape(box_rows, box_columns)
+    used += total.size
+
+    active = np.empty(total_views, np.int64)
+    count = 0
+    for view in range(total_views):
+        width, height = sizes[view, 0], sizes[view, 1]
+        if not may_see(
+            cameras[view], width, height, x_first, y_first, spacing, rows, columns, low, high
+        ):
+            continue
+        begin, end = starts[view], starts[view] + width * height
+        if _see(
+            cameras[view], width, height, usable[begin:end] if not all_usable[view] else usable,
+            all_usable[view], blocked[view], factor, constants[1], constants[2],
+            z, row, column, grid_rows, grid_columns, x_first, y_first, spacing,
+            u[count], v[count], du[count], dv[count], seen[count],
+        ):  # fmt: skip
+            active[count] = view
+            count += 1
+    if count < 2:
+        return count
+    for i in range(count):
+        view = active[i]
+        width, height = sizes[view, 0], sizes[view, 1]
+        _normalise(
+            image[starts[view] : starts[view] + width * height], width, height,
+            u[i], v[i], du[i], dv[i], constants[0],
+            samples, squares, scratch, mean, normal[i], deviation[i],
+        )  # fmt: skip
+    if robust:
+        smooth_seen = squares.reshape(-1)[: fit_rows * fit_columns].reshape(fit_rows, fit_columns)
+        residual = samples.reshape(-1)[: box_rows * box_columns].reshape(box_rows, box_columns)
+        _weigh(
+            count, seen, normal, residual_taps, constants[3],
+            total, mean, residual, scratch, smooth_seen, weight,
+        )  # fmt: skip
+    else:
+        for i in range(count):
+            for r in range(fit_rows):
+                w, s = weight[i, r], seen[i, r + robust_margin]
+                for c in range(fit_columns):
+                    w[c] = s[c + robust_margin]
+    sum_size = hypotheses * sum_rows * sum_columns
+    sums = buffer[used : used + sum_size].reshape(hypotheses, sum_rows, sum_columns)
+    used += sum_size
+    square_sums = buffer[used : used + sum_size].reshape(hypotheses, sum_rows, sum_columns)
+    used += sum_size
+    plane = sum_rows * sum_columns
+    weight_sum = total.reshape(-1)[:plane].reshape(sum_rows, sum_columns)
+    energy = squares.reshape(-1)[:plane].reshape(sum_rows, sum_columns)
+    local_mean = mean.reshape(-1)[:plane].reshape(sum_rows, sum_columns)
+    fit_samples = samples.reshape(-1)[: fit_rows * fit_columns].reshape(fit_rows, fit_columns)
+    fit_scratch = scratch.reshape(-1)[: fit_rows * fit_columns].reshape(fit_rows, fit_columns)
+    _spread(
+        count, active, image, starts, sizes, u, v, du, dv, offsets, robust_margin,
+        normal, deviation, weight, fit_samples, fit_scratch, local_mean,
+        sums, square_sums, weight_sum, energy,
+    )  # fmt: skip
+    window = taps.shape[0] - 1
+    wide_rows, wide_columns = sum_rows - window, sum_columns - window
+    wide = wide_rows * wide_columns
+    below = buffer[used : used + wide].reshape(wide_rows, wide_columns)
+    used += wide
+    above = buffer[used : used + wide].reshape(wide_rows, wide_columns)
+    product = mean.reshape(-1)[:plane].reshape(sum_rows, sum_columns)
+    _window(
+        sums, square_sums, weight_sum, energy, taps, shift, product, fit_scratch,
+        below, above, averaged,
+    )  # fmt: skip
+    inner = half + window // 2 + shift
+    outer = inner + robust_margin
+    for i in range(count):
+        for r in range(tile_rows):
+            for c in range(tile_columns):
+                weights[i, r, c] = weight[i, r + inner, c + inner]
+                rates[i, 0, r, c] = du[i, r + outer, c + outer]
+                rates[i, 1, r, c] = dv[i, r + outer, c + outer]
+                views_seen[i, r, c] = seen[i, r + outer, c + outer]
+    return count
+
+
+@compiled
+def fit_tile(averaged, weights, rates, views_seen, count, step, z, out):  # type: ignore[no-untyped-def]
+    """Minimum of every cell's hypotheses, and what is known of its quality.
+
+    Args:
+        averaged: shape (K, h, w), K odd.
+        weights: shape (M, h, w).
+        rates: shape (M, 2, h, w).
+        views_seen: shape (M, h, w).
+        count: Views in the first rows.
+        step: Distance of the hypotheses, metres.
+        z: Heights of the tile, shape (h, w).
+        out: Output, shape (6, h, w): see :class:`~.refine.Estimate`.
+    """
+    hypotheses, rows, columns = averaged.shape
+    for r in range(rows):
+        for c in range(columns):
+            best = 0
+            for k in range(1, hypotheses):
+                if averaged[k, r, c] < averaged[best, r, c]:
+                    best = k
+            best = min(max(best, 1), hypotheses - 2)
+            before, here = averaged[best - 1, r, c], averaged[best, r, c]
+            after = averaged[best + 1, r, c]
+            bend = before - _F(2) * here + after
+            convex = np.isfinite(bend) and bend > _ZERO
+            move, least = _NAN, _INF
+            if convex:
+                fraction = min(max((before - after) / (_F(2) * bend), -_ONE), _ONE)
+                least = max(here - _QUARTER * (before - after) * fraction, _ZERO)
+                move = (_F(best - hypotheses // 2) + fraction) * step
+            total, square, seen, half_count = _ZERO, _ZERO, 0, 0
+            mean_u, mean_v = _ZERO, _ZERO
+            for i in range(count):
+                w = weights[i, r, c]
+                total += w
+                square += w * w
+                mean_u += w * rates[i, 0, r, c]
+                mean_v += w * rates[i, 1, r, c]
+                if w >= _HALF:
+                    half_count += 1
+                if views_seen[i, r, c] > _ZERO:
+                    seen += 1
+            mean_u /= max(total, _LEAST_WEIGHT)
+            mean_v /= max(total, _LEAST_WEIGHT)
+            lever = _ZERO
+            for i in range(count):
+                off_u, off_v = rates[i, 0, r, c] - mean_u, rates[i, 1, r, c] - mean_v
+                lever += weights[i, r, c] * (off_u * off_u + off_v * off_v)
+            several = total > _ONE and seen >= 2
+            out[0, r, c] = z[r, c] + move if several else _NAN
+            out[1, r, c] = least
+            out[2, r, c] = bend / (step * step) if convex else _ZERO
+            out[3, r, c] = np.sqrt(lever)
+            out[4, r, c] = total * total / max(square, _LEAST_WEIGHT)
+            out[5, r, c] = _F(half_count)

@@ -1,0 +1,224 @@
+"""Rays over a height field and colours on it, compiled for the CPU (numba).
+
+The arithmetic is that of :mod:`~.visibility`, :mod:`~.orthophoto` and :mod:`~.filters`, which stay
+the reference (and what runs on other devices); tests compare the two.
+"""
+
+# Literals are wrapped, because a bare one would turn the arithmetic into float64.
+
+import numpy as np
+
+from .compiler import compiled
+from .kernels import project_row
+
+_F = np.float32
+_ZERO, _ONE, _HALF = _F(0), _F(1), _F(0.5)
+_NAN, _INF = _F(np.nan), _F(np.inf)
+_LEAST_LEAN, _LEAST_DESCENT = _F(1e-3), _F(1e-6)
+_TINY = _F(1e-20)
+_HALVINGS = 8
+"""Of the last step of a ray; a straight line through its ends finds the rest."""
+BLOCK = 8
+"""Cells along a block of the map of highest points, which lets a ray skip empty water."""
+
+
+@compiled
+def _height_at(z, column, row):  # type: ignore[no-untyped-def]
+    """Bilinear height at a fractional cell; the edge continues outwards."""
+    rows, columns = z.shape
+    column = min(max(column, _ZERO), _F(columns - 1))
+    row = min(max(row, _ZERO), _F(rows - 1))
+    j, i = min(int(column), max(columns - 2, 0)), min(int(row), max(rows - 2, 0))
+    j1, i1 = min(j + 1, columns - 1), min(i + 1, rows - 1)
+    fx, fy = column - _F(j), row - _F(i)
+    top = z[i, j] + fx * (z[i, j1] - z[i, j])
+    base = z[i1, j] + fx * (z[i1, j1] - z[i1, j])
+    return top + fy * (base - top)
+
+
+@compiled
+def hide(z, lean, spacing, top, clearance, hidden):  # type: ignore[no-untyped-def]
+    """Mark the cells whose way to the camera rises through the surface.
+
+    Args:
+        z: Heights without gaps, shape (rows, columns).
+        lean: Horizontal motion of each cell's ray per metre of rise, shape (rows, columns, 2).
+        spacing: Cell size, metres.
+        top: Least of the heights.
+        clearance: Metres by which the surface must rise above a ray.
+        hidden: Output, shape (rows, columns), bool.
+    """
+    rows, columns = z.shape
+    for r in range(rows):
+        for c in range(columns):
+            lean_x, lean_y = lean[r, c, 0], lean[r, c, 1]
+            slant = max(np.sqrt(lean_x * lean_x + lean_y * lean_y), _LEAST_LEAN)
+            rise_step = spacing / slant
+            hidden[r, c] = False
+            step = 1
+            while True:  # the same horizontal distance each time, so that no cell is skipped
+                rise = _F(step) * rise_step
+                ray_z = z[r, c] - rise
+                if not ray_z >= top:
+                    break
+                x, y = _F(c) + lean_x * rise / spacing, _F(r) + lean_y * rise / spacing
+                if _height_at(z, x, y) < ray_z - clearance:
+                    hidden[r, c] = True
+                    break
+                step += 1
+
+
+@compiled
+def meet(  # type: ignore[no-untyped-def]
+    z, highest, x0, y0, spacing, top, bottom, origin, direction, depth, cell
+):
+    """First meeting of rays with a height field.
+
+    Args:
+        z: Heights, shape (rows, columns), NaN where unknown.
+        highest: Least height of every block of ``BLOCK`` x ``BLOCK`` cells and its neighbours.
+        x0: X of the first column, metres.
+        y0: Y of the first row, metres.
+        spacing: Cell size, metres.
+        top: Least known height.
+        bottom: Greatest known height.
+        origin: Start of the rays, shape (N, 3).
+        direction: Unit vectors, shape (N, 3).
+        depth: Output, shape (N,): metres along the ray; NaN where it meets nothing known.
+        cell: Output, shape (N,): number of the cell that it meets, or -1.
+    """
+    rows, columns = z.shape
+    for n in range(origin.shape[0]):
+        depth[n], cell[n] = _NAN, -1
+        oz, dz = origin[n, 2], max(direction[n, 2], _LEAST_DESCENT)
+        if np.isnan(oz) or np.isnan(dz):
+            continue
+        column, row = (origin[n, 0] - x0) / spacing, (origin[n, 1] - y0) / spacing
+        dx, dy = direction[n, 0] / spacing, direction[n, 1] / spacing
+        start = max((top - spacing - oz) / dz, _ZERO)
+        end = (bottom + spacing - oz) / dz
+        travel = (end - start) * np.sqrt(dx * dx + dy * dy)
+        steps = max(2, int(travel) + 3)
+        step = (end - start) / _F(steps)
+        low, high, met = start, start, False
+        above = _height_at(z, column + start * dx, row + start * dy) - (oz + start * dz)
+        s = 0
+        while s < steps and not met:
+            here = start + _F(s) * step
+            last = min(s + BLOCK, steps)
+            j = min(max(int(column + here * dx), 0), columns - 1) // BLOCK
+            i = min(max(int(row + here * dy), 0), rows - 1) // BLOCK
+            if oz + (start + _F(last) * step) * dz < highest[i, j]:
+                s, above = last, _ONE
+                continue
+            while s < last:
+                s += 1
+                here = start + _F(s) * step
+                clearance = _height_at(z, column + here * dx, row + here * dy) - (oz + here * dz)
+                if clearance <= _ZERO and above > _ZERO:
+                    low, high, met = here - step, here, True
+                    break
+                above = clearance
+        if not met:
+            continue
+        over = _height_at(z, column + low * dx, row + low * dy) - (oz + low * dz)
+        under = _height_at(z, column + high * dx, row + high * dy) - (oz + high * dz)
+        for _ in range(_HALVINGS):
+            middle = _HALF * (low + high)
+            clearance = _height_at(z, column + middle * dx, row + middle * dy) - (oz + middle * dz)
+            if clearance > _ZERO:
+                low, over = middle, clearance
+            else:
+                high, under = middle, clearance
+        found = low + (high - low) * over / max(over - under, _TINY)
+        at_column = int(np.rint(column + found * dx))
+        at_row = int(np.rint(row + found * dy))
+        if 0 <= at_column < columns and 0 <= at_row < rows:
+            depth[n], cell[n] = found, at_row * columns + at_column
+
+
+@compiled
+def paint(  # type: ignore[no-untyped-def]
+    camera, image, usable, width, height, blocked, factor, fade, focal2,
+    z, row, column, x0, y0, spacing, total, weights,
+):  # fmt: skip
+    """Add a view's colours to a tile, weighted by distance from the border and by sharpness.
+
+    Args:
+        camera: Coefficients of its model, shape (21,).
+        image: RGB, shape (height * width, 3).
+        usable: Its mask, shape (height * width,), bool.
+        width: Of the image.
+        height: Of the image.
+        blocked: Cells that it cannot see, on a grid coarser by ``factor``; shape (0, 0) for none.
+        factor: See ``blocked``.
+        fade: Distance from the border up to which the weight grows, px.
+        focal2: Square of the focal length, px².
+        z: Heights of the tile, shape (h, w), NaN where unknown.
+        row: First grid row.
+        column: First grid column.
+        x0: X of the grid's first column, metres.
+        y0: Y of the grid's first row, metres.
+        spacing: Cell size, metres.
+        total: In and out: weighted colours, shape (h, w, 3).
+        weights: In and out: shape (h, w).
+    """
+    rows, columns = z.shape
+    u, v = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    du, dv = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    right, bottom = _F(width - 1), _F(height - 1)
+    for r in range(rows):
+        y = y0 + spacing * (row + r)
+        project_row(camera, x0 + spacing * column, spacing, y, z[r], u, v, du, dv)
+        for c in range(columns):
+            border = min(min(u[c], right - u[c]), min(v[c], bottom - v[c]))
+            if not border > _ZERO:  # also where the projection or the height is unknown
+                continue
+            if blocked.shape[0] > 0 and blocked[(row + r) // factor, (column + c) // factor]:
+                continue
+            j, i = min(int(u[c]), width - 2), min(int(v[c]), height - 2)
+            at = i * width + j
+            below = at + width
+            if not (usable[at] and usable[at + 1] and usable[below] and usable[below + 1]):
+                continue
+            dx = _F(x0 + spacing * (column + c)) - camera[0]
+            dy, dz = _F(y) - camera[1], z[r, c] - camera[2]
+            weight = min(border, fade) * focal2 / (dx * dx + dy * dy + dz * dz)
+            fx, fy = u[c] - _F(j), v[c] - _F(i)
+            a, b = (_ONE - fx) * (_ONE - fy), fx * (_ONE - fy)
+            d, e = (_ONE - fx) * fy, fx * fy
+            for k in range(3):
+                total[r, c, k] += weight * (
+                    a * image[at, k] + b * image[at + 1, k]
+                    + d * image[below, k] + e * image[below + 1, k]
+                )  # fmt: skip
+            weights[r, c] += weight
+
+
+@compiled
+def known_median(values, radius, median):  # type: ignore[no-untyped-def]
+    """Lower median of the known cells of every neighbourhood; the edge is repeated outwards.
+
+    Args:
+        values: shape (rows, columns), NaN where unknown.
+        radius: Of the neighbourhood, cells.
+        median: Output, same shape; NaN where no cell is known.
+    """
+    rows, columns = values.shape
+    kept = np.empty((2 * radius + 1) ** 2, np.float32)
+    for r in range(rows):
+        for c in range(columns):
+            count = 0
+            for i in range(r - radius, r + radius + 1):
+                line = values[min(max(i, 0), rows - 1)]
+                for j in range(c - radius, c + radius + 1):
+                    value = line[min(max(j, 0), columns - 1)]
+                    if np.isnan(value):
+                        continue
+                    place = count
+                    while place > 0 and kept[place - 1] > value:
+                        kept[place] = kept[place - 1]
+                        place -= 1
+                    kept[place] = value
+                    count += 1
+            median[r, c] = kept[(count - 1) // 2] if count > 0 else _NAN

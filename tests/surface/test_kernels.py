@@ -1,0 +1,161 @@
+"""The compiled kernels against the tensor operations that they stand for."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from aquamvs.surface import SurfaceSweepOptions, acceleration, orthophoto, sweep_surface
+from aquamvs.surface.consistency import ROBUST_MARGIN
+from aquamvs.surface.evaluator import PLANE_MARGIN, Pass, TensorEvaluator
+from aquamvs.surface.filters import isolated, median3
+from aquamvs.surface.fused import FusedEvaluator
+from aquamvs.surface.grid import Grid, grid_over
+from aquamvs.surface.pyramid import LevelView, build_pyramid
+from aquamvs.surface.tiles import Tile
+from aquamvs.surface.visibility import Occlusion, SurfaceRays, hidden_cells
+from aquamvs.types import UndistortedViews
+
+from .conftest import Rendered
+
+SPACING = 0.002
+TILE = Tile(20, 30, 48, 40)
+
+
+def masked(views: UndistortedViews) -> UndistortedViews:
+    """The views with a hole in every mask but the first."""
+    changed = [views.views[0]]
+    for view in views.views[1:]:
+        mask = view.mask.clone()
+        mask[100:180, 150:260] = False
+        changed.append(dataclasses.replace(view, mask=mask))
+    return UndistortedViews(views.frame, tuple(changed))
+
+
+def level_of(rendered: Rendered) -> tuple[list[LevelView], Grid, float]:
+    """Views of the finest level, a grid, and the height of the plane in its middle."""
+    views, scene, region = rendered
+    grid = grid_over(region, SPACING)
+    centre = [torch.tensor([[(region[i] + region[i + 2]) / 2]]).double() for i in (0, 1)]
+    return [build_pyramid(v, 1)[0] for v in masked(views)], grid, float(scene.height(*centre))
+
+
+def wavy(shape: tuple[int, int], middle: float) -> Tensor:
+    row, column = torch.meshgrid(*(torch.arange(n) for n in shape), indexing="ij")
+    return middle + 0.003 * (torch.sin(row / 9.0) + torch.cos(column / 7.0))
+
+
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceleration.importlib.util, "find_spec", lambda _: None)
+
+
+@pytest.mark.parametrize("scene", ["slanted_plane", "plane_in_air", "plane_under_tilted_water"])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Pass(hypotheses=5, step_px=0.6, window_sigma=1.8, shift=1),
+        Pass(hypotheses=3, step_px=0.4, window_sigma=1.2),
+    ],
+)
+def test_estimates_of_a_tile_agree(scene: str, plan: Pass, request: pytest.FixtureRequest) -> None:
+    views, grid, middle = level_of(request.getfixturevalue(scene))
+    outer = plan.margin + ROBUST_MARGIN
+    z = wavy((TILE.rows + 2 * outer, TILE.columns + 2 * outer), middle)
+    blocked = torch.zeros(len(views), -(-grid.rows // 4), -(-grid.columns // 4), dtype=torch.bool)
+    blocked[0, 6:10] = True
+    step = 0.002
+    found, expected = (
+        evaluator.estimate(grid, TILE, z, Occlusion(blocked, 4), plan, step)
+        for evaluator in (FusedEvaluator(views), TensorEvaluator(views))
+    )
+    assert found is not None
+    assert expected is not None
+    names = ("z", "spread", "curvature", "lever", "effective_views", "view_count")
+    tolerances = (1e-2 * step, 1e-3, 1e-3 / step**2, 1.0, 1e-2, 0.0)
+    for name, tolerance, a, b in zip(names, tolerances, found, expected, strict=True):
+        assert (torch.isfinite(a) == torch.isfinite(b)).double().mean() > 0.999, name
+        difference = (a - b).abs()[torch.isfinite(a) & torch.isfinite(b)]
+        # Rounding decides here and there which of two equal hypotheses is the better.
+        assert (difference <= tolerance).double().mean() > 0.995, name
+
+
+@pytest.mark.parametrize("robust", [True, False])
+def test_costs_of_planes_agree(slanted_plane: Rendered, robust: bool) -> None:
+    views, grid, middle = level_of(slanted_plane)
+    heights = [middle + offset for offset in (-0.01, 0.0, 0.005)]
+    (found, count), (expected, expected_count) = (
+        evaluator.plane_costs(grid, TILE, heights, robust=robust)
+        for evaluator in (FusedEvaluator(views), TensorEvaluator(views))
+    )
+    assert found.shape == (3, TILE.rows, TILE.columns)
+    assert torch.equal(count, expected_count)
+    assert torch.equal(torch.isinf(found), torch.isinf(expected))
+    known = torch.isfinite(found)
+    assert (found - expected).abs()[known].max() < 1e-3
+    assert PLANE_MARGIN > ROBUST_MARGIN
+
+
+def test_a_tile_that_nobody_sees_is_left_out(slanted_plane: Rendered) -> None:
+    views, grid, middle = level_of(slanted_plane)
+    away = dataclasses.replace(grid, x0=grid.x0 + 50)
+    plan = Pass(hypotheses=3, step_px=0.4, window_sigma=1.2)
+    outer = plan.margin + ROBUST_MARGIN
+    z = torch.full((TILE.rows + 2 * outer, TILE.columns + 2 * outer), middle)
+    for evaluator in (FusedEvaluator(views), TensorEvaluator(views)):
+        assert evaluator.estimate(away, TILE, z, None, plan, 0.001) is None
+        costs, counts = evaluator.plane_costs(away, TILE, [middle], robust=True)
+        assert torch.isinf(costs).all()
+        assert (counts == 0).all()
+
+
+def test_rays_medians_and_colours_agree(
+    slanted_plane: Rendered, request: pytest.FixtureRequest
+) -> None:
+    views, _, _ = slanted_plane
+    _, grid, middle = level_of(slanted_plane)
+    z = wavy(grid.shape, middle)
+    z[40:60, 50:70] -= 0.03  # a block, whose walls hide something
+    gaps = z.clone()
+    gaps[10:20, 10:30] = torch.nan
+    gaps[80, 80] += 0.05
+    model = views.views[0].model
+    pixels = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0))
+    origin, direction = model.cast_ray(pixels * torch.tensor([399.0, 299.0]))
+
+    def results() -> tuple[Tensor, ...]:
+        depth, cell = SurfaceRays(gaps, grid).meet(origin, direction)
+        hidden = torch.stack([hidden_cells(z, grid, view.model) for view in views])
+        color = orthophoto.orthophoto(masked(views), grid, gaps, Occlusion(hidden, 1))
+        return depth, cell, hidden, color, median3(gaps), isolated(gaps, 0.01)
+
+    found = results()
+    request.getfixturevalue("without_kernels")
+    depth, cell, hidden, color, median, stray = results()
+    assert torch.isfinite(depth).any()
+    assert torch.isnan(depth).any()
+    assert (torch.isfinite(found[0]) == torch.isfinite(depth)).double().mean() > 0.998
+    assert ((found[0] - depth).abs() < 1e-5)[torch.isfinite(depth)].double().mean() > 0.995
+    assert (found[1] == cell).double().mean() > 0.99
+    assert hidden.any()
+    assert (found[2] == hidden).double().mean() > 0.9999
+    assert ((found[3] - color).abs() < 1e-3).double().mean() > 0.999
+    assert torch.equal(found[4].nan_to_num(), median.nan_to_num())
+    assert stray.any()
+    assert torch.equal(found[5], stray)
+
+
+@pytest.mark.usefixtures("without_kernels")
+def test_the_sweep_does_without_kernels(
+    slanted_plane: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views, _, region = slanted_plane
+    options = SurfaceSweepOptions(region_of_interest=region)
+    reference = sweep_surface(views, options)
+    monkeypatch.undo()
+    compiled = sweep_surface(views, options)
+    both = torch.isfinite(reference.z) & torch.isfinite(compiled.z)
+    assert both.double().mean() > 0.95
+    difference = (reference.z - compiled.z)[both].abs() / reference.spacing
+    assert (difference < 0.02).double().mean() > 0.99
