@@ -7,6 +7,9 @@ from ..errors import ConfigError, StageError
 from ..maps import height_normals
 from ..types import HeightMap, Mesh
 
+_BAND_ROWS = 256
+"""Rows whose triangles are made together: bounds memory."""
+
 
 def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Mesh:
     """Mesh of a height map; holes and walls stay open.
@@ -37,20 +40,28 @@ def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Me
         )
     used = torch.zeros(z.numel(), dtype=torch.bool, device=z.device)
     used[faces.reshape(-1)] = True
-    number = used.cumsum(0) - 1
+    number = used.cumsum(0, dtype=torch.int32) - 1
     x, y = (each.to(z.device) for each in height_map.grid_xy())
     points = torch.stack([each.reshape(-1)[used].float() for each in (x, y, z)], dim=-1)
     normals = height_normals(z, height_map.spacing)
     return Mesh(
         vertices=points,
-        faces=number[faces],
+        faces=number[faces].long(),
         normals=normals.reshape(-1, 3)[used],
         colors=height_map.color.reshape(-1, 3)[used],
     )
 
 
 def _triangles(z: Tensor, max_rise: float) -> Tensor:
-    """Faces over flat cell numbers, shape (F, 3), in row-major order of their quads."""
+    """Faces over flat cell numbers, shape (F, 3), int32, in row-major order of their quads."""
+    bands = []
+    for start in range(0, max(z.shape[0] - 1, 1), _BAND_ROWS):
+        band = _band_triangles(z[start : start + _BAND_ROWS + 1], max_rise)
+        bands.append((band + start * z.shape[1]).int())
+    return torch.cat(bands)
+
+
+def _band_triangles(z: Tensor, max_rise: float) -> Tensor:
     columns = z.shape[1]
     # Corners: 0 1 over 2 3. X runs right, Y down the rows and Z into the page, to the scene: what
     # is counter-clockwise for the cameras runs left-down-right.

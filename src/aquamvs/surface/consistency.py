@@ -89,7 +89,10 @@ def resample(
         inside = valid & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
         # Beyond its border an image continues, so that windows there hold no foreign values.
         known = torch.where(valid[..., None], pixel, 0.0)
-        here = inside & _resolved(pixel) & (sample(view.usable, known)[..., 0, :, :] > USABLE)
+        here = inside & _resolved(pixel)
+        if view.usable is not None:
+            usable = sample(view.usable.to(points)[None, None], known)[..., 0, :, :]
+            here = here & (usable > USABLE)
         if not bool(here.any()):
             continue
         found.append(index)

@@ -22,13 +22,13 @@ from .pyramid import LevelView
 from .tiles import Tile, tile_points, views_of
 from .visibility import Occlusion
 
-PLANE_WINDOW_TAPS = gaussian_taps(1.5)
-"""Matching window on planes."""
-_PLANE_INNER_MARGIN = len(NORMALISATION_TAPS) // 2 + len(PLANE_WINDOW_TAPS) // 2
-PLANE_MARGIN = _PLANE_INNER_MARGIN + ROBUST_MARGIN
-"""Cells around a tile that its costs on planes depend on."""
+COST_WINDOW_TAPS = gaussian_taps(1.5)
+"""Matching window where whole surfaces compete."""
+_COST_INNER_MARGIN = len(NORMALISATION_TAPS) // 2 + len(COST_WINDOW_TAPS) // 2
+COST_MARGIN = _COST_INNER_MARGIN + ROBUST_MARGIN
+"""Cells around a tile that its costs depend on."""
 _CELLS_AT_ONCE = 1 << 17
-"""Cells of all planes that are resampled together: bounds memory."""
+"""Cells of all surfaces that are resampled together: bounds memory."""
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -53,6 +53,11 @@ class Pass:
     shift: int = 0
 
     @property
+    def reach_px(self) -> float:
+        """Largest offset that it tries, as image motion, pixels of the level."""
+        return self.step_px * (self.hypotheses // 2)
+
+    @property
     def margin(self) -> int:
         """Cells around a tile that its result depends on."""
         window = len(gaussian_taps(self.window_sigma)) // 2
@@ -64,9 +69,11 @@ class TileEvaluator(Protocol):
 
     Attributes:
         workers: Tiles that may be evaluated at the same time, by as many threads.
+        device: Where heights are expected.
     """
 
     workers: int
+    device: torch.device
 
     def estimate(
         self,
@@ -92,15 +99,16 @@ class TileEvaluator(Protocol):
             where fewer than two views see the tile.
         """
 
-    def plane_costs(
-        self, grid: Grid, tile: Tile, heights: Sequence[float], *, robust: bool
+    def costs(
+        self, grid: Grid, tile: Tile, surfaces: Sequence[Tensor], *, robust: bool
     ) -> tuple[Tensor, Tensor]:
-        """Spread of the views on horizontal planes.
+        """Spread of the views on several surfaces.
 
         Args:
-            grid: Of the coarsest level.
+            grid: Of the level.
             tile: Which part.
-            heights: Of the planes, metres.
+            surfaces: Heights of the tile with a margin of ``COST_MARGIN``, each of shape (H, W),
+                metres.
             robust: Leave out views that disagree.
 
         Returns:
@@ -136,6 +144,7 @@ class TensorEvaluator:
 
     def __init__(self, views: Sequence[LevelView]) -> None:
         self._views = views
+        self.device = views[0].gray.device
 
     def estimate(
         self,
@@ -181,40 +190,35 @@ class TensorEvaluator:
         )
         return torch.stack(maps)
 
-    def plane_costs(
-        self, grid: Grid, tile: Tile, heights: Sequence[float], *, robust: bool
+    def costs(
+        self, grid: Grid, tile: Tile, surfaces: Sequence[Tensor], *, robust: bool
     ) -> tuple[Tensor, Tensor]:
-        """See :meth:`TileEvaluator.plane_costs`."""
-        plan = (tile.rows + 2 * PLANE_MARGIN, tile.columns + 2 * PLANE_MARGIN)
-        at_once = max(1, _CELLS_AT_ONCE // (plan[0] * plan[1]))
+        """See :meth:`TileEvaluator.costs`."""
+        at_once = max(1, _CELLS_AT_ONCE // surfaces[0].numel())
         parts = [
-            self._plane_costs(grid, tile, heights[start : start + at_once], robust=robust)
-            for start in range(0, len(heights), at_once)
+            self._costs(grid, tile, torch.stack(list(surfaces[start : start + at_once])), robust)
+            for start in range(0, len(surfaces), at_once)
         ]
         costs, counts = zip(*parts, strict=True)
         return torch.cat(costs), torch.cat(counts)
 
-    def _plane_costs(
-        self, grid: Grid, tile: Tile, heights: Sequence[float], *, robust: bool
+    def _costs(
+        self, grid: Grid, tile: Tile, surfaces: Tensor, robust: bool
     ) -> tuple[Tensor, Tensor]:
-        views, margin = self._views, _PLANE_INNER_MARGIN
-        like = views[0].gray
-        plan = (tile.rows + 2 * PLANE_MARGIN, tile.columns + 2 * PLANE_MARGIN)
-        z = torch.tensor(heights).to(like)
-        planes = [tile_points(grid, tile, value.expand(plan), PLANE_MARGIN) for value in z]
-        points = torch.stack(planes)
+        views, margin = self._views, _COST_INNER_MARGIN
+        points = torch.stack([tile_points(grid, tile, z, COST_MARGIN) for z in surfaces])
         seen_by = resample(views, views_of(views, points), points)
         if seen_by is None:
-            shape = (len(z), tile.rows, tile.columns)
-            return like.new_full(shape, torch.inf), like.new_zeros(shape)
+            shape = (len(surfaces), tile.rows, tile.columns)
+            return surfaces.new_full(shape, torch.inf), surfaces.new_zeros(shape)
         inner = seen_by.without_margin(ROBUST_MARGIN)
         weight = inner.seen
         if robust:
             weight = robust_weight(views, seen_by.views, seen_by.pixels, seen_by.seen)
         result = agreement(views, inner.views, inner.pixels, weight)
         energy = result.contrast**2
-        above = smooth(result.spread * energy, PLANE_WINDOW_TAPS)
-        below = smooth(energy, PLANE_WINDOW_TAPS)
+        above = smooth(result.spread * energy, COST_WINDOW_TAPS)
+        below = smooth(energy, COST_WINDOW_TAPS)
         count = shrink(inner.seen, margin).sum(0)
         known = (below > 0) & (count >= 2) & (shrink(weight, margin).sum(0) > 1)
         return torch.where(known, above / below.clamp(min=1e-20), torch.inf), count

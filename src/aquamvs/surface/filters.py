@@ -12,6 +12,8 @@ from torch import Tensor
 
 from .acceleration import has_kernels
 
+_LEAST_SHARE = 0.1
+"""Of a window that must be known for a local mean."""
 _MEDIAN_ROWS = 64
 """Rows whose neighbourhoods are gathered at once: bounds memory."""
 
@@ -89,6 +91,78 @@ def _continued(maps: Tensor, margin: int, axis: int) -> Tensor:
     before = 2 * first - maps.index_select(axis, reach.flip(0))
     after = 2 * last - maps.index_select(axis, length - 1 - reach)
     return torch.cat([before, maps, after], dim=axis)
+
+
+def smooth_pairs(maps: Tensor, limit: Tensor, sigma: float) -> Tensor:
+    """Gaussian mean of every cell and the opposite pairs of neighbours that fit it.
+
+    A pair fits if its mean differs from the cell by less than ``limit``. So slopes stay exactly as
+    they are, and so do edges and any curvature that exceeds the limit.
+
+    Args:
+        maps: shape (H, W); NaN where unknown.
+        limit: Same shape.
+        sigma: Of the Gaussian, cells; it ends at twice that.
+
+    Returns:
+        shape (H, W); NaN where unknown.
+    """
+    reach = math.ceil(2 * sigma)
+    weights = torch.zeros(reach + 1, 2 * reach + 1)
+    for i in range(reach + 1):
+        for j in range(-reach, reach + 1):
+            if i > 0 or j > 0:  # each pair once
+                weights[i, j + reach] = 2 * math.exp(-0.5 * (i * i + j * j) / sigma**2)
+    padded = pad_linear(maps, reach)
+    if has_kernels(maps):
+        from .ray_kernels import smooth_pairs as compiled_smooth_pairs
+
+        smoothed = torch.empty_like(maps)
+        arrays = (padded.contiguous(), limit.contiguous(), weights, smoothed)
+        compiled_smooth_pairs(*(each.numpy() for each in arrays))
+        return smoothed
+    rows, columns = maps.shape
+    total, weight = torch.zeros_like(maps), torch.ones_like(maps)
+    for i, j in weights.nonzero().tolist():
+        below = padded[reach + i : reach + i + rows, j : j + columns]
+        above = padded[reach - i : reach - i + rows, 2 * reach - j : 2 * reach - j + columns]
+        away = (below + above) / 2 - maps
+        share = torch.where(away.abs() < limit, float(weights[i, j]), 0.0)
+        total += torch.where(share > 0, share * away, 0.0)
+        weight += share
+    return maps + total / weight
+
+
+def local_rms(maps: Tensor, known: Tensor, sigma: float) -> Tensor:
+    """Root mean square of the known cells under a Gaussian window; NaN where there are few.
+
+    Args:
+        maps: shape (H, W).
+        known: Same shape, bool.
+        sigma: Of the window, cells.
+
+    Returns:
+        shape (H, W).
+    """
+    taps = gaussian_taps(sigma)
+    margin = len(taps) // 2
+    square = torch.where(known, maps * maps, 0.0)
+    above, share = (smooth(pad_edges(x, margin), taps) for x in (square, known.to(maps)))
+    return torch.where(share > _LEAST_SHARE, (above / share.clamp(min=1e-6)).sqrt(), torch.nan)
+
+
+def extreme(maps: Tensor, radius: int) -> Tensor:
+    """Greatest value of every square neighbourhood, shape (H, W)."""
+    side = 2 * radius + 1
+    found = torch.nn.functional.pad(maps, (radius,) * 4, value=-torch.inf)
+    for axis in (0, 1):
+        span = 1
+        while span < side:  # windows of twice the length, until they overlap to make the side
+            step = min(span, side - span)
+            length = found.shape[axis] - step
+            found = torch.maximum(found.narrow(axis, 0, length), found.narrow(axis, step, length))
+            span += step
+    return found
 
 
 def median3(maps: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from .consistency import (
     TOLERATED_RESIDUAL,
     USABLE,
 )
-from .evaluator import PLANE_MARGIN, PLANE_WINDOW_TAPS, Pass
+from .evaluator import COST_MARGIN, COST_WINDOW_TAPS, Pass
 from .filters import gaussian_taps
 from .grid import Grid
 from .pyramid import LevelView
@@ -40,13 +40,20 @@ class FusedEvaluator:
 
     def __init__(self, views: Sequence[LevelView]) -> None:
         self.workers = torch.get_num_threads()
+        self.device = torch.device("cpu")
         self._sizes = np.array([view.size for view in views], np.int64)
         pixels = self._sizes.prod(axis=1)
         self._starts = np.concatenate([[0], pixels.cumsum()[:-1]])
         self._images = torch.cat([view.gray.flatten() for view in views]).numpy()
-        self._all_usable = np.array([bool((view.usable == 1).all()) for view in views])
-        masks = [view.usable.flatten() for view in views]
-        self._usable = self._images[:0] if self._all_usable.all() else torch.cat(masks).numpy()
+        self._all_usable = np.array([view.usable is None for view in views])
+        self._usable = np.zeros(0, np.bool_)
+        if not self._all_usable.all():
+            everywhere = torch.ones(int(pixels.max()), dtype=torch.bool)
+            masks = [
+                everywhere[:count] if view.usable is None else view.usable.flatten()
+                for view, count in zip(views, pixels, strict=True)
+            ]
+            self._usable = torch.cat(masks).numpy()
         self._cameras = torch.stack([view.model.coefficients() for view in views]).float().numpy()
         self._no_occlusion = np.zeros((len(views), 0, 0), np.bool_)
         self._own = threading.local()
@@ -75,26 +82,17 @@ class FusedEvaluator:
         kernels.fit_tile(averaged, weights, rates, seen, count, np.float32(step), inner, out)
         return torch.from_numpy(out)
 
-    def plane_costs(
-        self, grid: Grid, tile: Tile, heights: Sequence[float], *, robust: bool
+    def costs(
+        self, grid: Grid, tile: Tile, surfaces: Sequence[Tensor], *, robust: bool
     ) -> tuple[Tensor, Tensor]:
-        """See :meth:`~.evaluator.TileEvaluator.plane_costs`."""
-        shape = (tile.rows, tile.columns)
-        costs = np.full((len(heights), *shape), np.inf, np.float32)
-        counts = np.zeros((len(heights), *shape), np.float32)
-        taps = np.array(PLANE_WINDOW_TAPS, np.float32)
-        padded = (tile.rows + 2 * PLANE_MARGIN, tile.columns + 2 * PLANE_MARGIN)
-        for k, height in enumerate(heights):
+        """See :meth:`~.evaluator.TileEvaluator.costs`."""
+        shape = (len(surfaces), tile.rows, tile.columns)
+        costs, counts = np.full(shape, np.inf, np.float32), np.zeros(shape, np.float32)
+        taps, middle = np.array(COST_WINDOW_TAPS, np.float32), np.zeros(1, np.float32)
+        for k, z in enumerate(surfaces):
+            surface = np.ascontiguousarray(z.numpy())
             averaged, weights, _, seen, count = self._evaluate(
-                grid,
-                tile,
-                np.full(padded, height, np.float32),
-                PLANE_MARGIN,
-                None,
-                np.zeros(1, np.float32),
-                taps,
-                0,
-                robust=robust,
+                grid, tile, surface, COST_MARGIN, None, middle, taps, 0, robust=robust
             )
             if count >= 2:
                 counts[k] = seen[:count].sum(axis=0)

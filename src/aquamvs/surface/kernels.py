@@ -209,12 +209,16 @@ def _see(  # type: ignore[no-untyped-def]
                     if blocked[hidden_row, hidden_column]:
                         share = _ZERO
                 if share > _ZERO and not all_usable:
+                    # Every pixel that a bilinear sample touches must be usable.
                     j, i = min(int(x), width - 2), min(int(y), height - 2)
-                    fx, fy = x - _F(j), y - _F(i)
-                    at = i * width + j
-                    top = (_ONE - fx) * usable[at] + fx * usable[at + 1]
-                    base = (_ONE - fx) * usable[at + width] + fx * usable[at + width + 1]
-                    if not (_ONE - fy) * top + fy * base > usable_level:
+                    at, fx, fy = i * width + j, x - _F(j), y - _F(i)
+                    lost = (
+                        (_ONE - fx) * (_ONE - fy) * (not usable[at])
+                        + fx * (_ONE - fy) * (not usable[at + 1])
+                        + (_ONE - fx) * fy * (not usable[at + width])
+                        + fx * fy * (not usable[at + width + 1])
+                    )
+                    if not _ONE - lost > usable_level:
                         share = _ZERO
                 if share > _ZERO:
                     any_seen += 1

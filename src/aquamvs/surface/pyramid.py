@@ -26,13 +26,13 @@ class LevelView:
     Attributes:
         name: Camera name.
         gray: Mean of R, G, B in [0, 1], shape (1, 1, H, W), float32.
-        usable: 1 where a pixel may be used, shape (1, 1, H, W), float32.
+        usable: Where a pixel may be used, shape (H, W), bool; None: everywhere.
         model: Projection with the level's intrinsics.
     """
 
     name: str
     gray: Tensor
-    usable: Tensor
+    usable: Tensor | None
     model: RefractiveProjectionModel
 
     @property
@@ -44,13 +44,14 @@ class LevelView:
 def build_pyramid(view: View, levels: int) -> list[LevelView]:
     """Levels 0 (full size) to ``levels - 1``, each half the size of the one before."""
     gray = view.image.mean(-1)[None, None]
-    usable = view.mask.to(gray)[None, None]
+    usable = None if bool(view.mask.all()) else view.mask
     pyramid = [LevelView(view.name, _blur(gray, _PREFILTER_SIGMA), usable, view.model)]
     for _ in range(levels - 1):
         height, width = gray.shape[-2] // 2, gray.shape[-1] // 2
         gray = torch.nn.functional.avg_pool2d(_blur(gray, _ANTIALIAS_SIGMA), 2)
-        # A pixel of the coarser level is usable if all that it averages is.
-        usable = -torch.nn.functional.max_pool2d(-usable, 2)
+        if usable is not None:  # of a coarser pixel: all that it averages
+            cut = usable[: 2 * height, : 2 * width]
+            usable = cut.reshape(height, 2, width, 2).all(3).all(1)
         model = pyramid[-1].model
         K = rescale_intrinsics(model.K, (2 * width, 2 * height), (width, height))
         pyramid.append(LevelView(view.name, gray, usable, model.with_intrinsics(K)))

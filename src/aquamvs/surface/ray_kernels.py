@@ -222,3 +222,35 @@ def known_median(values, radius, median):  # type: ignore[no-untyped-def]
                     kept[place] = value
                     count += 1
             median[r, c] = kept[(count - 1) // 2] if count > 0 else _NAN
+
+
+@compiled
+def smooth_pairs(values, limit, weights, out):  # type: ignore[no-untyped-def]
+    """Mean of every cell with those opposite pairs of neighbours whose mean lies close to it.
+
+    Args:
+        values: shape (rows + 2 r, columns + 2 r), with a margin of r; NaN where unknown.
+        limit: Largest distance of a pair's mean from the cell, shape (rows, columns).
+        weights: Of a pair by its offset, shape (r + 1, 2 r + 1); 0 for the pairs to leave out.
+        out: Output, shape (rows, columns); NaN where the cell is unknown.
+    """
+    rows, columns = out.shape
+    reach = weights.shape[0] - 1
+    total, weight = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    for r in range(rows):
+        middle, bound = values[r + reach], limit[r]
+        for c in range(columns):
+            total[c], weight[c] = _ZERO, _ONE
+        for i in range(reach + 1):
+            below, above = values[r + reach + i], values[r + reach - i]
+            for j in range(2 * reach + 1):
+                share = weights[i, j]
+                if share > _ZERO:
+                    other = 2 * reach - j
+                    for c in range(columns):
+                        away = _HALF * (below[c + j] + above[c + other]) - middle[c + reach]
+                        if abs(away) < bound[c]:
+                            total[c] += share * away
+                            weight[c] += share
+        for c in range(columns):
+            out[r, c] = middle[c + reach] + total[c] / weight[c]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .consistency import ROBUST_MARGIN
-from .evaluator import Pass, TileEvaluator, in_parallel
-from .filters import pad_linear
+from .evaluator import COST_MARGIN, Pass, TileEvaluator, in_parallel
+from .filters import extreme, pad_edges, pad_linear
 from .grid import Grid
 from .pyramid import LevelView
 from .tiles import Tile, split
@@ -18,6 +18,15 @@ from .visibility import Occlusion
 
 TILE_SIDE = 160
 """Cells along a tile: a tile's working set stays near the processor's cache."""
+
+_JUMP_REACH = 8
+"""Cells by which a level may carry a surface over a jump: what its windows span."""
+_JUMP_CELLS = 6.0
+"""Rise within 5 x 5 cells that is a jump and not a slope, cells."""
+_JUMP_TILE = 80
+"""Cells along the tiles in which surfaces compete: jumps are few."""
+_NEEDED_GAIN = 0.7
+"""Another surface must agree this much better: beside a jump all windows are mixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,56 @@ def refine(
         advance()
     height, least, curvature, lever, effective, count = maps
     return Estimate(height, least, curvature, lever, effective, count.to(torch.uint8))
+
+
+def reselect(
+    evaluator: TileEvaluator,
+    grid: Grid,
+    z: Tensor,
+    matched: Tensor,
+    least_jump: float,
+    trusted_spread: float,
+) -> Tensor:
+    """Let cells beside a jump change to a surface that well matched cells nearby lie on.
+
+    Windows that straddle a wall carry its upper edge out over the bed (or the bed under the edge),
+    further than the next pass could search. So the height of every cell competes with the deepest
+    and the highest of the matched cells around it, wherever these are a jump apart.
+
+    Args:
+        evaluator: Of the level.
+        grid: Of the height map.
+        z: Heights without gaps, shape (rows, columns), metres.
+        matched: Cells whose height is trusted, same shape, bool.
+        least_jump: Height difference that a pass cannot bridge, metres.
+        trusted_spread: What another surface must agree to: without texture any may look better.
+
+    Returns:
+        The best of the three per cell, shape (rows, columns).
+    """
+    rise = max(least_jump, _JUMP_CELLS * grid.spacing)
+    beside = extreme(extreme(z, 2) + extreme(-z, 2), _JUMP_REACH) > rise
+    lower = extreme(torch.where(matched, z, -torch.inf), _JUMP_REACH)
+    upper = -extreme(torch.where(matched, -z, -torch.inf), _JUMP_REACH)
+    competes = beside & torch.isfinite(lower)
+    lower, upper = torch.where(competes, lower, z), torch.where(competes, upper, z)
+    surfaces = [pad_edges(surface, COST_MARGIN) for surface in (z, lower, upper)]
+    jumps = lower - upper > least_jump
+    tiles = [tile for tile in split(grid, _JUMP_TILE) if bool(jumps[tile.cells].any())]
+
+    def choose(tile: Tile) -> Tensor:
+        around = [surface[tile.cells_with_margin(COST_MARGIN)] for surface in surfaces]
+        costs, _ = evaluator.costs(grid, tile, around, robust=True)
+        heights = torch.stack([surface[tile.cells] for surface in (z, lower, upper)])
+        near = (heights[1:] - heights[0]).abs() < least_jump
+        costs[1:][near | (costs[1:] > trusted_spread)] = torch.inf
+        costs[0] *= _NEEDED_GAIN
+        return heights.gather(0, costs.argmin(0)[None])[0]
+
+    chosen = z.clone()
+    for tile, heights in zip(tiles, in_parallel(choose, tiles, evaluator.workers), strict=True):
+        chosen[tile.cells] = heights
+    return chosen
 
 
 def motion_per_metre(views: Sequence[LevelView], grid: Grid, z: Tensor) -> float:

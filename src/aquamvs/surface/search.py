@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import StageError
-from .evaluator import TileEvaluator, in_parallel
+from .evaluator import COST_MARGIN, TileEvaluator, in_parallel
 from .grid import Grid
 from .pyramid import LevelView
 from .refine import motion_per_metre
@@ -40,6 +41,20 @@ _RANGE_SLACK = 0.25
 """Added at both ends, as a share of the range found: patches miss the tip of a rock."""
 
 
+class HeightRange(NamedTuple):
+    """Where a surface lies.
+
+    Attributes:
+        low: Least Z, metres.
+        high: Greatest Z, metres.
+        typical: Z of most of it, metres.
+    """
+
+    low: float
+    high: float
+    typical: float
+
+
 def plane_heights(
     views: Sequence[LevelView], grid: Grid, height_range: tuple[float, float], step_px: float
 ) -> list[float]:
@@ -68,7 +83,7 @@ def find_height_range(
     grid: Grid,
     heights: Sequence[float],
     advance: Callable[[], None],
-) -> tuple[float, float]:
+) -> HeightRange | None:
     """Range of heights that holds the surface, from patches spread over the grid.
 
     Args:
@@ -78,15 +93,12 @@ def find_height_range(
         advance: Called after every patch.
 
     Returns:
-        (z_min, z_max), metres, within the planes' range.
-
-    Raises:
-        StageError: No patch matches at any height.
+        The range, within that of the planes; None if no patch matches at any height.
     """
     patches = _patches(grid)
 
     def search(patch: Tile) -> tuple[Tensor, Tensor]:
-        return evaluator.plane_costs(grid, patch, heights, robust=False)
+        return _plane_costs(evaluator, grid, patch, heights, robust=False)
 
     costs = []
     for cost in in_parallel(search, patches, evaluator.workers):
@@ -95,15 +107,13 @@ def find_height_range(
     # Three views hardly agree by chance; where a rig or its masks leave only two, these must do.
     found = _confident_ranges(costs, heights, 3) or _confident_ranges(costs, heights, 2)
     if not found:
-        raise StageError(
-            f"the views match nowhere between z = {heights[0]:.3f} m and {heights[-1]:.3f} m; "
-            "check that the images are of one instant and belong to the calibration, or set "
-            "reconstruction.height_range"
-        )
-    low, high = _consensus(torch.tensor(found, dtype=torch.float64), heights)
+        return None
+    ranges = torch.tensor(found, dtype=torch.float64)
+    low, high = _consensus(ranges, heights)
     step = 2 * max(b - a for a, b in itertools.pairwise(heights) if a <= high)
     slack = _RANGE_SLACK * (high - low) + step
-    return max(low - slack, heights[0]), min(high + slack, heights[-1])
+    typical = float(ranges.mean(1).median())
+    return HeightRange(max(low - slack, heights[0]), min(high + slack, heights[-1]), typical)
 
 
 def _confident_ranges(
@@ -158,7 +168,7 @@ def coarse_heights(
     planes = heights.tolist()
 
     def search(tile: Tile) -> Tensor:
-        cost, _ = evaluator.plane_costs(grid, tile, planes, robust=True)
+        cost, _ = _plane_costs(evaluator, grid, tile, planes, robust=True)
         least, index = cost.min(0)
         return torch.where(least < 1.0, _between(cost, index, heights), torch.nan)
 
@@ -191,3 +201,12 @@ def _patches(grid: Grid) -> list[Tile]:
     columns = torch.linspace(0, grid.columns - side[1], _PATCHES + 2)[1:-1].long().tolist()
     places = sorted({(row, column) for row in rows for column in columns})
     return [Tile(row, column, *side) for row, column in places]
+
+
+def _plane_costs(
+    evaluator: TileEvaluator, grid: Grid, tile: Tile, heights: Sequence[float], *, robust: bool
+) -> tuple[Tensor, Tensor]:
+    """Spread of the views on horizontal planes (inf: unseen) and number of views, (K, h, w)."""
+    shape = (tile.rows + 2 * COST_MARGIN, tile.columns + 2 * COST_MARGIN)
+    planes = torch.tensor(heights, dtype=torch.float32, device=evaluator.device)
+    return evaluator.costs(grid, tile, [z.expand(shape) for z in planes], robust=robust)

@@ -20,14 +20,25 @@ from torch import Tensor
 from ..errors import ConfigError, StageError
 from ..types import HeightMap, UndistortedViews
 from .evaluator import Pass, create_evaluator
-from .filters import fill_gaps, gaussian_taps, halve, isolated, median3, specks, upsample
+from .filters import (
+    fill_gaps,
+    gaussian_taps,
+    halve,
+    isolated,
+    local_rms,
+    median3,
+    smooth_pairs,
+    specks,
+    upsample,
+)
 from .grid import Grid, footprint, grid_over, median_gsd
 from .orthophoto import orthophoto
 from .pyramid import LevelView, build_pyramid
-from .refine import TILE_SIDE, Estimate, motion_per_metre, refine
+from .refine import TILE_SIDE, Estimate, motion_per_metre, refine, reselect
 from .search import (
     COARSE_STEP_PX,
     RANGE_STEP_PX,
+    HeightRange,
     coarse_heights,
     coarse_tiles,
     find_height_range,
@@ -54,21 +65,35 @@ _LAST_PASSES = (
 """Passes at the intermediate levels and at the last: the surface carried over from twice the
 spacing is good to about a pixel; then a pure sub-step with the window of the final estimate."""
 
-_CARRY_SPREAD = 0.8
+_CARRY_SPREAD = 0.4
 """Cells that agree less than this are bridged from their neighbours before the next pass."""
+_LOOSEST_CARRY_PX = 0.5
+"""Likewise cells that the images fix no better than this: where there is no texture, noise would
+lead the surface astray, and with it the windows at the texture's edge."""
+_BOTH = 0.99
+"""Of an upsampled mask: all the cells that it was made of are in it."""
 _CHANCE_SIGMAS = 4.5
 """A cell counts as matched if its mean ZNCC exceeds chance by this many standard deviations."""
-_LOOSEST_MATCH_PX = 0.3
+_LOOSEST_MATCH_PX = 0.4
 """A minimum so flat or so noisy that it fixes the image motion no better is no match."""
 _STRAY = 4.0
 """A cell that stands this many cells off the median of its neighbours is a stray match: no
 surface that a window resolves does that."""
 _LEAST_ISLAND = 50
 """Cut-off pieces of fewer cells are chance matches: about the area of one matching window."""
-_SIGMA_SCALE = 1.8
-"""Neighbouring cells share texture and interpolation noise, so a window holds fewer independent
-samples than cells: measured on development seeds 0 and 1."""
-_SIGMA_FLOOR_PX = 0.03
+_SIGNIFICANT = 6.0
+"""A height difference above this many times the noise is relief, which smoothing leaves alone."""
+_CARRY_SIGMA = 2.0
+"""Smoothing of the surface on which the last windows ride, cells: a window moves as a whole, so
+that what is rough within it would stay."""
+_FINAL_SIGMA = 1.5
+"""Smoothing of the result, cells: as wide as the matching window, whose detail is noise."""
+_SCATTER_SIGMA = 3.0
+"""Window over which the estimates' scatter is measured, cells."""
+_SCATTER_SCALE = 2.4
+"""Error of a smoothed cell over the roughness that the smoothing took away: measured on the bower,
+box, low-texture and in-air scenes of seeds 0 and 1, where it is 2.4 to 2.6 at 68 %."""
+_SIGMA_FLOOR_PX = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +163,10 @@ class _Sweep:
     def run(self) -> HeightMap:
         """Range, coarse map, finer levels, quality."""
         coarsest = self.levels[-1]
-        height_range = self.options.height_range or self._search_range()
+        found = self._search_range()
+        height_range = (found.low, found.high)
         box = self.options.region_of_interest or footprint(self.views.views, height_range)
-        spacing = self.options.spacing or median_gsd(self.views.views, sum(height_range) / 2)
+        spacing = self.options.spacing or median_gsd(self.views.views, found.typical)
         grid = grid_over(box, spacing)
         grids = [grid.coarser(2**level) for level in range(self.level_count)]
         heights = plane_heights(coarsest, grids[-1], height_range, COARSE_STEP_PX)
@@ -152,34 +178,58 @@ class _Sweep:
                 "no two views agree anywhere in the region; check images and calibration"
             )
         z = fill_gaps(median3(z))
+        matched = torch.ones_like(z, dtype=torch.bool)
         estimate: Estimate | None = None
+        trusted = 0.0
         for level in reversed(range(self.level_count)):
+            evaluator, level_grid = create_evaluator(self.levels[level]), grids[level]
             if level < self.level_count - 1:
-                z = upsample(z, grids[level].shape)
-            occlusion = self._occlusion(z, grids[level], level)
-            evaluator = create_evaluator(self.levels[level])
+                z = upsample(z, level_grid.shape)
+                matched = upsample(matched.to(z), level_grid.shape) > _BOTH
+            motion = self._motion(level, level_grid, z)
+            reach = _LEVEL_PASSES[0].reach_px / motion
             for plan in _LAST_PASSES if level == 0 else _LEVEL_PASSES:
-                step = plan.step_px / self._motion(level, grids[level], z)
-                estimate = refine(evaluator, grids[level], z, occlusion, plan, step, self._advance)
-                kept = torch.where(estimate.spread < _CARRY_SPREAD, estimate.z, torch.nan)
+                if level < self.level_count - 1:
+                    z = reselect(evaluator, level_grid, z, matched, reach, trusted)
+                if plan is _LAST_PASSES[-1] and estimate is not None:
+                    limit = _insignificant(estimate, _LAST_PASSES[-2], level_grid.spacing)
+                    z = smooth_pairs(z, limit, _CARRY_SIGMA)
+                occlusion = self._occlusion(z, level_grid, level)
+                estimate = refine(
+                    evaluator, level_grid, z, occlusion, plan, plan.step_px / motion, self._advance
+                )
+                kept = torch.where(_fixed(estimate, plan), estimate.z, torch.nan)
                 if not bool(torch.isfinite(kept).any()):
                     raise StageError(
                         "no two views agree anywhere in the region; check images and calibration"
                     )
+                trusted = _trusted_spread(estimate)
+                matched = estimate.spread < trusted
                 z = fill_gaps(median3(kept) if plan.shift else kept)
         assert estimate is not None  # noqa: S101  (there is at least one level)
         return self._finish(grid, estimate, occlusion)
 
-    def _search_range(self) -> tuple[float, float]:
+    def _search_range(self) -> HeightRange:
+        """The surface's range: the given one, or where in the water the views match."""
         model = self.views.views[0].model
         top = model.water_z + (_WATER_CLEARANCE if model.is_refractive else 0.0)
-        widest = (top, model.water_z + _DEEPEST_WATER)
+        given = self.options.height_range
+        widest = given or (top, model.water_z + _DEEPEST_WATER)
         box = self.options.region_of_interest or footprint(self.views.views, widest)
         spacing = median_gsd(self.views.views, widest[0]) * 2 ** (self.level_count - 1)
         grid = grid_over(box, spacing)
         heights = plane_heights(self.levels[-1], grid, widest, RANGE_STEP_PX)
         evaluator = create_evaluator(self.levels[-1])
-        return find_height_range(evaluator, grid, heights, self._advance)
+        found = find_height_range(evaluator, grid, heights, self._advance)
+        if given is not None:
+            return HeightRange(*given, sum(given) / 2 if found is None else found.typical)
+        if found is None:
+            raise StageError(
+                f"the views match nowhere between z = {heights[0]:.3f} m and {heights[-1]:.3f} m; "
+                "check that the images are of one instant and belong to the calibration, or set "
+                "reconstruction.height_range"
+            )
+        return found
 
     def _motion(self, level: int, grid: Grid, z: Tensor) -> float:
         motion = motion_per_metre(self.levels[level], grid, z)
@@ -199,21 +249,19 @@ class _Sweep:
         return Occlusion(torch.stack(blocked), factor)
 
     def _finish(self, grid: Grid, estimate: Estimate, occlusion: Occlusion | None) -> HeightMap:
-        taps = gaussian_taps(_LAST_PASSES[-1].window_sigma)
-        samples = 1 / sum(a * a for a in taps) ** 2
+        samples = _window_samples(_LAST_PASSES[-1])
         zncc = 1 - estimate.spread
         pairs = (estimate.effective_views * (estimate.effective_views - 1) / 2).clamp(min=1e-3)
         chance = _CHANCE_SIGMAS / (samples * pairs).sqrt()
         matched = torch.isfinite(estimate.z) & (zncc > chance) & (estimate.curvature > 0)
-        freedom = (estimate.effective_views - 1).clamp(min=0.5)
-        noise = (2 * estimate.spread / (estimate.curvature * freedom * samples)).sqrt()
-        floor = _SIGMA_FLOOR_PX / estimate.lever.clamp(min=1e-6)
-        sigma = _SIGMA_SCALE * (noise**2 + floor**2).sqrt()
+        limit = _insignificant(estimate, _LAST_PASSES[-1], grid.spacing)
+        smoothed = smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
+        sigma = _sigma(estimate, estimate.z - smoothed)
         matched &= sigma * estimate.lever < _LOOSEST_MATCH_PX
         jump = _STRAY * grid.spacing
-        matched &= ~isolated(torch.where(matched, estimate.z, torch.nan), jump)
-        matched &= ~specks(torch.where(matched, estimate.z, torch.nan), jump, _LEAST_ISLAND)
-        z = torch.where(matched, estimate.z, torch.nan)
+        matched &= ~isolated(torch.where(matched, smoothed, torch.nan), jump)
+        matched &= ~specks(torch.where(matched, smoothed, torch.nan), jump, _LEAST_ISLAND)
+        z = torch.where(matched, smoothed, torch.nan)
         return HeightMap(
             x0=grid.x0,
             y0=grid.y0,
@@ -236,3 +284,50 @@ class _Sweep:
         self.done += 1
         if self.progress is not None and self.total:
             self.progress(min(self.done, self.total), self.total)
+
+
+def _trusted_spread(estimate: Estimate) -> float:
+    """Spread below which a cell agrees about as well as most of the map does."""
+    known = estimate.spread[torch.isfinite(estimate.z)]
+    return min(3 * float(known.median()) + 0.05, 0.5)
+
+
+def _window_samples(plan: Pass) -> float:
+    """Cells that a matching window averages, as an effective number."""
+    return 1 / sum(tap * tap for tap in gaussian_taps(plan.window_sigma)) ** 2
+
+
+def _noise(estimate: Estimate, plan: Pass) -> Tensor:
+    """Height noise if the views' residuals were independent from cell to cell, metres.
+
+    The parabola's vertex has the variance of the mean residual over the curvature.
+    """
+    freedom = (estimate.effective_views - 1).clamp(min=0.5)
+    return (2 * estimate.spread / (estimate.curvature * freedom * _window_samples(plan))).sqrt()
+
+
+def _fixed(estimate: Estimate, plan: Pass) -> Tensor:
+    """Cells whose views agree, and fix the height: others are better bridged than carried on."""
+    motion = _SCATTER_SCALE * _noise(estimate, plan) * estimate.lever
+    return (estimate.spread < _CARRY_SPREAD) & (motion < _LOOSEST_CARRY_PX)
+
+
+def _insignificant(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
+    """Height difference within a window that may be noise, metres: at least a cell's size."""
+    noise = _noise(estimate, plan)
+    noise = torch.where(torch.isfinite(noise), noise, 0.0)
+    return (_SIGNIFICANT * noise).clamp(min=spacing, max=_SIGNIFICANT * spacing)
+
+
+def _sigma(estimate: Estimate, roughness: Tensor) -> Tensor:
+    """1-sigma uncertainty from what the last smoothing took away, metres.
+
+    Residuals are correlated from cell to cell (texture, interpolation), by how much depends on the
+    scene; what neighbouring estimates differ by shows it.
+    """
+    known = torch.isfinite(roughness) & (roughness != 0)
+    scatter = local_rms(roughness, known, _SCATTER_SIGMA)
+    noise = _noise(estimate, _LAST_PASSES[-1])
+    scatter = torch.where(torch.isfinite(scatter), scatter, noise)
+    floor = _SIGMA_FLOOR_PX / estimate.lever.clamp(min=1e-6)
+    return ((_SCATTER_SCALE * scatter) ** 2 + floor**2).sqrt()
