@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from .pixels import to_normalized
 
+_BAND_ROWS = 256
 _MAX_SLOPE = 4.0
 """Neighbours that differ more steeply (76 degrees) belong to different surfaces."""
 
@@ -126,6 +127,15 @@ def height_normals(z: Tensor, spacing: float) -> Tensor:
     Returns:
         Unit normals, shape (rows, columns, 3), towards negative Z (up); NaN where ``z`` is.
     """
+    normals = z.new_empty(*z.shape, 3)
+    for start in range(0, len(z), _BAND_ROWS):  # bounds memory; two rows of neighbours matter
+        first, stop = max(start - 2, 0), start + _BAND_ROWS
+        band = _band_normals(z[first : stop + 2], spacing)
+        normals[start:stop] = band[start - first : stop - first]
+    return normals
+
+
+def _band_normals(z: Tensor, spacing: float) -> Tensor:
     slopes = []
     for dim in (1, 0):
         step = z.diff(dim=dim)

@@ -274,7 +274,8 @@ class Mesh:
 
     Attributes:
         vertices: shape (V, 3), metres.
-        faces: Vertex indices, counter-clockwise seen from the cameras, shape (F, 3), int64.
+        faces: Vertex indices, counter-clockwise seen from the cameras, shape (F, 3), int32 or
+            int64.
         normals: Unit vertex normals, shape (V, 3), float32.
         colors: RGB per vertex, shape (V, 3), float32 in [0, 1].
     """

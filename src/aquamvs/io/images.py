@@ -23,6 +23,7 @@ MAX_PIXELS = 1 << 26
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _TIFF_BITS_PER_SAMPLE = 258
+_ROWS_AT_ONCE = 256
 _PNG_COMPRESSION = 3
 """Half the time of zlib's default at 3 % more bytes on camera images."""
 
@@ -96,8 +97,11 @@ def write_image(path: str | Path, image: Tensor) -> None:
         raise DataError(f"cannot write an image to {path}; expected a name that ends in .png")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or image.numel() == 0:
         raise ShapeError("image", tuple(image.shape), "(H, W, 3) or (H, W)")
-    levels = (image.detach().cpu().float().nan_to_num(0.0).clamp(0, 1) * 255).round()
-    pixels = levels.to(torch.uint8).numpy()
+    pixels = np.empty(tuple(image.shape), np.uint8)
+    for start in range(0, len(pixels), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        levels = image[rows].detach().cpu().float().nan_to_num(0.0).clamp(0, 1) * 255
+        pixels[rows] = levels.round().to(torch.uint8).numpy()
     if pixels.ndim == 3:
         pixels = np.ascontiguousarray(pixels[:, :, ::-1])
     encoded, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_COMPRESSION])

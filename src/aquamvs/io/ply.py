@@ -5,7 +5,9 @@ scalar types and additional properties, so that clouds of other programs load to
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ _CLOUD_DTYPE = np.dtype(
 _VERTEX_DTYPE = np.dtype([*_POSITION, *_COLOR, *_NORMAL])
 _FACE_DTYPE = np.dtype([("count", "u1"), ("indices", "<i4", (3,))])
 _MAX_HEADER_BYTES = 1 << 16
+_ROWS_AT_ONCE = 1 << 18
 _NAMES = {"<f4": "float", "|u1": "uchar", "<i4": "int"}
 
 
@@ -49,11 +52,15 @@ def save_point_cloud(path: str | Path, cloud: PointCloud) -> None:
     Raises:
         DataError: The path does not end in .ply or cannot be written.
     """
-    rows = _vertices(_CLOUD_DTYPE, cloud.points, cloud.colors, cloud.normals)
-    rows["confidence"] = _numpy(cloud.confidence)
-    rows["sigma"] = _numpy(cloud.sigma)
-    rows["view_count"] = _numpy(cloud.view_count)
-    _save(Path(path), _header(rows, 0), rows)
+
+    def rows(part: slice) -> NDArray[np.void]:
+        rows = _vertices(_CLOUD_DTYPE, cloud.points[part], cloud.colors[part], cloud.normals[part])
+        rows["confidence"] = _numpy(cloud.confidence[part])
+        rows["sigma"] = _numpy(cloud.sigma[part])
+        rows["view_count"] = _numpy(cloud.view_count[part])
+        return rows
+
+    _save(Path(path), _header(_CLOUD_DTYPE, len(cloud), 0), map(rows, _parts(len(cloud))))
 
 
 def load_point_cloud(path: str | Path) -> PointCloud:
@@ -101,11 +108,19 @@ def save_mesh(path: str | Path, mesh: Mesh) -> None:
     Raises:
         DataError: The path does not end in .ply or cannot be written.
     """
-    rows = _vertices(_VERTEX_DTYPE, mesh.vertices, mesh.colors, mesh.normals)
-    faces = np.empty(len(mesh.faces), dtype=_FACE_DTYPE)
-    faces["count"] = 3
-    faces["indices"] = _numpy(mesh.faces)
-    _save(Path(path), _header(rows, len(faces)), rows, faces)
+
+    def vertices(part: slice) -> NDArray[np.void]:
+        return _vertices(_VERTEX_DTYPE, mesh.vertices[part], mesh.colors[part], mesh.normals[part])
+
+    def faces(part: slice) -> NDArray[np.void]:
+        rows = np.empty(len(mesh.faces[part]), dtype=_FACE_DTYPE)
+        rows["count"] = 3
+        rows["indices"] = _numpy(mesh.faces[part])
+        return rows
+
+    counts = len(mesh.vertices), len(mesh.faces)
+    blocks = chain(map(vertices, _parts(counts[0])), map(faces, _parts(counts[1])))
+    _save(Path(path), _header(_VERTEX_DTYPE, *counts), blocks)
 
 
 def load_mesh(path: str | Path) -> Mesh:
@@ -163,26 +178,31 @@ def _vertices(
     return rows
 
 
-def _header(rows: NDArray[np.void], face_count: int) -> bytes:
+def _parts(count: int) -> Iterator[slice]:
+    """Slices of so many rows that writing them needs little memory."""
+    return (slice(start, start + _ROWS_AT_ONCE) for start in range(0, count, _ROWS_AT_ONCE))
+
+
+def _header(dtype: np.dtype[np.void], count: int, face_count: int) -> bytes:
     lines = [
         "ply",
         "format binary_little_endian 1.0",
         "comment AquaMVS: metres, AquaCal world frame, Z down into the water",
-        f"element vertex {len(rows)}",
+        f"element vertex {count}",
     ]
-    lines += [f"property {_NAMES[rows.dtype[name].str]} {name}" for name in rows.dtype.names or ()]
-    if face_count or rows.dtype == _VERTEX_DTYPE:
+    lines += [f"property {_NAMES[dtype[name].str]} {name}" for name in dtype.names or ()]
+    if face_count or dtype == _VERTEX_DTYPE:
         lines += [f"element face {face_count}", "property list uchar int vertex_indices"]
     return ("\n".join([*lines, "end_header"]) + "\n").encode("ascii")
 
 
-def _save(path: Path, header: bytes, *blocks: NDArray[np.void]) -> None:
+def _save(path: Path, header: bytes, blocks: Iterable[NDArray[np.void]]) -> None:
     if path.suffix.lower() != ".ply":
         raise DataError(f"cannot write a PLY file to {path}; expected a name that ends in .ply")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(header)
         for block in blocks:
-            file.write(block.tobytes())
+            block.tofile(file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Me
     normals = height_normals(z, height_map.spacing)
     return Mesh(
         vertices=points,
-        faces=number[faces].long(),
+        faces=number[faces],
         normals=normals.reshape(-1, 3)[used],
         colors=height_map.color.reshape(-1, 3)[used],
     )

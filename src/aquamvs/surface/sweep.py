@@ -162,6 +162,13 @@ class _Sweep:
 
     def run(self) -> HeightMap:
         """Range, coarse map, finer levels, quality."""
+        grids, z = self._coarse()
+        estimate, occlusion = self._refine(grids, z)
+        self.levels.clear()  # what follows needs memory, and no pyramids
+        return self._finish(grids[0], estimate, occlusion)
+
+    def _coarse(self) -> tuple[list[Grid], Tensor]:
+        """Grids of all levels, and the coarsest level's best planes without gaps."""
         coarsest = self.levels[-1]
         found = self._search_range()
         height_range = (found.low, found.high)
@@ -173,41 +180,37 @@ class _Sweep:
         self._expect(grids)
         planes = torch.tensor(heights, dtype=torch.float32, device=coarsest[0].gray.device)
         z = coarse_heights(create_evaluator(coarsest), grids[-1], planes, self._advance)
-        if not bool(torch.isfinite(z).any()):
-            raise StageError(
-                "no two views agree anywhere in the region; check images and calibration"
-            )
-        z = fill_gaps(median3(z))
-        matched = torch.ones_like(z, dtype=torch.bool)
+        return grids, _without_gaps(median3(z))
+
+    def _refine(self, grids: list[Grid], z: Tensor) -> tuple[Estimate, Occlusion | None]:
+        """All passes of all levels: the last estimate, and the occlusion that it knew of."""
         estimate: Estimate | None = None
-        trusted = 0.0
+        previous: Pass | None = None
+        occlusion: Occlusion | None = None
         for level in reversed(range(self.level_count)):
-            evaluator, level_grid = create_evaluator(self.levels[level]), grids[level]
-            if level < self.level_count - 1:
-                z = upsample(z, level_grid.shape)
-                matched = upsample(matched.to(z), level_grid.shape) > _BOTH
-            motion = self._motion(level, level_grid, z)
-            reach = _LEVEL_PASSES[0].reach_px / motion
+            evaluator, grid, motion = create_evaluator(self.levels[level]), grids[level], 0.0
             for plan in _LAST_PASSES if level == 0 else _LEVEL_PASSES:
-                if level < self.level_count - 1:
-                    z = reselect(evaluator, level_grid, z, matched, reach, trusted)
-                if plan is _LAST_PASSES[-1] and estimate is not None:
-                    limit = _insignificant(estimate, _LAST_PASSES[-2], level_grid.spacing)
+                trusted, matched = 0.0, torch.ones_like(z, dtype=torch.bool)
+                if estimate is not None and previous is not None:
+                    trusted = _trusted_spread(estimate)
+                    matched = estimate.spread < trusted
+                    z = _carried(estimate, previous)
+                if z.shape != grid.shape:
+                    z = upsample(z, grid.shape)
+                    matched = upsample(matched.to(z), grid.shape) > _BOTH
+                motion = motion or self._motion(level, grid, z)
+                if level < self.level_count - 1:  # planes know no relief yet
+                    reach = _LEVEL_PASSES[0].reach_px / motion
+                    z = reselect(evaluator, grid, z, matched, reach, trusted)
+                    occlusion = self._occlusion(z, grid, level)
+                if estimate is not None and plan is _LAST_PASSES[-1]:
+                    limit = _insignificant(estimate, _LAST_PASSES[-2], grid.spacing)
                     z = smooth_pairs(z, limit, _CARRY_SIGMA)
-                occlusion = self._occlusion(z, level_grid, level)
-                estimate = refine(
-                    evaluator, level_grid, z, occlusion, plan, plan.step_px / motion, self._advance
-                )
-                kept = torch.where(_fixed(estimate, plan), estimate.z, torch.nan)
-                if not bool(torch.isfinite(kept).any()):
-                    raise StageError(
-                        "no two views agree anywhere in the region; check images and calibration"
-                    )
-                trusted = _trusted_spread(estimate)
-                matched = estimate.spread < trusted
-                z = fill_gaps(median3(kept) if plan.shift else kept)
+                step = plan.step_px / motion
+                estimate = refine(evaluator, grid, z, occlusion, plan, step, self._advance)
+                previous = plan
         assert estimate is not None  # noqa: S101  (there is at least one level)
-        return self._finish(grid, estimate, occlusion)
+        return estimate, occlusion
 
     def _search_range(self) -> HeightRange:
         """The surface's range: the given one, or where in the water the views match."""
@@ -237,10 +240,8 @@ class _Sweep:
             raise StageError("no two views overlap in the region; check region_of_interest")
         return motion
 
-    def _occlusion(self, z: Tensor, grid: Grid, level: int) -> Occlusion | None:
+    def _occlusion(self, z: Tensor, grid: Grid, level: int) -> Occlusion:
         """Cells that each view cannot see, from a map of a quarter of the level's resolution."""
-        if level == self.level_count - 1:
-            return None  # planes know no relief yet
         factor = 1
         while factor < 4 and min(z.shape) > 8:
             z, factor = halve(z), factor * 2
@@ -284,6 +285,18 @@ class _Sweep:
         self.done += 1
         if self.progress is not None and self.total:
             self.progress(min(self.done, self.total), self.total)
+
+
+def _without_gaps(z: Tensor) -> Tensor:
+    if not bool(torch.isfinite(z).any()):
+        raise StageError("no two views agree anywhere in the region; check images and calibration")
+    return fill_gaps(z)
+
+
+def _carried(estimate: Estimate, plan: Pass) -> Tensor:
+    """The surface on which the next pass rides: what is matched, and bridges between."""
+    kept = torch.where(_fixed(estimate, plan), estimate.z, torch.nan)
+    return _without_gaps(median3(kept) if plan.shift else kept)
 
 
 def _trusted_spread(estimate: Estimate) -> float:
