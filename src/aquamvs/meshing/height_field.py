@@ -9,6 +9,7 @@ from ..types import HeightMap, Mesh
 
 _BAND_ROWS = 256
 """Rows whose triangles are made together: bounds memory."""
+_FACES_AT_ONCE = 1 << 20
 
 
 def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Mesh:
@@ -39,14 +40,18 @@ def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Me
             f"({int(torch.isfinite(z).sum())} of {z.numel()} cells are known)"
         )
     used = torch.zeros(z.numel(), dtype=torch.bool, device=z.device)
-    used[faces.reshape(-1)] = True
+    parts = torch.split(faces, _FACES_AT_ONCE)  # an index is widened to 64 bits while it is used
+    for part in parts:
+        used[part.reshape(-1)] = True
     number = used.cumsum(0, dtype=torch.int32) - 1
+    for part in parts:
+        part.copy_(number[part])
     x, y = (each.to(z.device) for each in height_map.grid_xy())
     points = torch.stack([each.reshape(-1)[used].float() for each in (x, y, z)], dim=-1)
     normals = height_normals(z, height_map.spacing)
     return Mesh(
         vertices=points,
-        faces=number[faces],
+        faces=faces,
         normals=normals.reshape(-1, 3)[used],
         colors=height_map.color.reshape(-1, 3)[used],
     )

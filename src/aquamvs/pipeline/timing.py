@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -84,12 +86,21 @@ class StageRecorder:
         peak = memory.peak_bytes
         if cuda:
             peak += torch.cuda.max_memory_allocated(self._device)
+        _return_freed_memory()
         before = self._stages.get(name, StageTiming(0.0, 0.0, 0.0))
         self._stages[name] = StageTiming(
             before.wall_time_ms + 1e3 * (time.perf_counter() - wall),
             before.cpu_time_ms + 1e3 * (time.process_time() - cpu),
             max(before.peak_memory_mb, peak / _MEGABYTE),
         )
+
+
+def _return_freed_memory() -> None:
+    """Give the system what the stage has freed: glibc would keep it for good."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 class _MemorySampler:
