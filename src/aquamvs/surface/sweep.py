@@ -74,7 +74,7 @@ _BOTH = 0.99
 """Of an upsampled mask: all the cells that it was made of are in it."""
 _CHANCE_SIGMAS = 4.5
 """A cell counts as matched if its mean ZNCC exceeds chance by this many standard deviations."""
-_LOOSEST_MATCH_PX = 0.4
+_LOOSEST_MATCH_PX = 0.45
 """A minimum so flat or so noisy that it fixes the image motion no better is no match."""
 _STRAY = 4.0
 """A cell that stands this many cells off the median of its neighbours is a stray match: no
