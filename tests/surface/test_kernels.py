@@ -76,8 +76,8 @@ def test_estimates_of_a_tile_agree(scene: str, plan: Pass, request: pytest.Fixtu
     )
     assert found is not None
     assert expected is not None
-    names = ("z", "spread", "curvature", "lever", "effective_views", "view_count")
-    tolerances = (1e-2 * step, 1e-3, 1e-3 / step**2, 1.0, 1e-2, 0.0)
+    names = ("z", "spread", "curvature", "lever", "effective_views", "view_count", "own")
+    tolerances = (1e-2 * step, 1e-3, 1e-3 / step**2, 1.0, 1e-2, 0.0, 1e-3)
     for name, tolerance, a, b in zip(names, tolerances, found, expected, strict=True):
         assert (torch.isfinite(a) == torch.isfinite(b)).double().mean() > 0.999, name
         difference = (a - b).abs()[torch.isfinite(a) & torch.isfinite(b)]

@@ -95,7 +95,7 @@ class TileEvaluator(Protocol):
             step: Distance of neighbouring offsets, metres.
 
         Returns:
-            The maps of :class:`~.refine.Estimate` in their order, shape (6, h, w), float32; None
+            The maps of :class:`~.refine.Estimate` in their order, shape (7, h, w), float32; None
             where fewer than two views see the tile.
         """
 
@@ -174,7 +174,11 @@ class TensorEvaluator:
             for pixels, rate in zip(seen_by.pixels, seen_by.rate, strict=True)
         )
         result = agreement(views, seen_by.views, moved, weight)
-        spread = _windowed(result.spread, result.contrast**2, plan)
+        energy = result.contrast**2
+        spread = _windowed(result.spread, energy, plan)
+        taps = gaussian_taps(plan.window_sigma)
+        around = shrink(smooth(energy, taps), plan.shift)[0]
+        own = shrink(energy, len(taps) // 2 + plan.shift)[0] / around.clamp(min=1e-20)
         move, least, curvature = _minimum(spread, step)
         inner = shrink(weight[:, 0], margin)
         total = inner.sum(0)
@@ -187,6 +191,7 @@ class TensorEvaluator:
             _lever(rate, inner, total),
             total**2 / (inner**2).sum(0).clamp(min=1e-6),
             (inner >= 0.5).sum(0).to(z),
+            own,
         )
         return torch.stack(maps)
 

@@ -72,14 +72,14 @@ class FusedEvaluator:
         offsets = (step * (np.arange(plan.hypotheses) - plan.hypotheses // 2)).astype(np.float32)
         taps = np.array(gaussian_taps(plan.window_sigma), np.float32)
         surface = np.ascontiguousarray(z.numpy())
-        averaged, weights, rates, seen, count = self._evaluate(
+        averaged, weights, rates, seen, own, count = self._evaluate(
             grid, tile, surface, margin, occlusion, offsets, taps, plan.shift, robust=True
         )
         if count < 2:
             return None
-        out = np.empty((6, tile.rows, tile.columns), np.float32)
+        out = np.empty((7, tile.rows, tile.columns), np.float32)
         inner = np.ascontiguousarray(surface[margin:-margin, margin:-margin])
-        kernels.fit_tile(averaged, weights, rates, seen, count, np.float32(step), inner, out)
+        kernels.fit_tile(averaged, weights, rates, seen, own, count, np.float32(step), inner, out)
         return torch.from_numpy(out)
 
     def costs(
@@ -91,7 +91,7 @@ class FusedEvaluator:
         taps, middle = np.array(COST_WINDOW_TAPS, np.float32), np.zeros(1, np.float32)
         for k, z in enumerate(surfaces):
             surface = np.ascontiguousarray(z.numpy())
-            averaged, weights, _, seen, count = self._evaluate(
+            averaged, weights, _, seen, _, count = self._evaluate(
                 grid, tile, surface, COST_MARGIN, None, middle, taps, 0, robust=robust
             )
             if count >= 2:
@@ -112,15 +112,16 @@ class FusedEvaluator:
         shift: int,
         *,
         robust: bool,
-    ) -> tuple[Floats, Floats, Floats, Floats, int]:
+    ) -> tuple[Floats, Floats, Floats, Floats, Floats, int]:
         views, hypotheses, shape = len(self._sizes), len(offsets), (tile.rows, tile.columns)
-        averaged, weights, rates, seen = (
+        averaged, weights, rates, seen, own = (
             self._output(name, size)
             for name, size in (
                 ("averaged", (hypotheses, *shape)),
                 ("weights", (views, *shape)),
                 ("rates", (views, 2, *shape)),
                 ("seen", (views, *shape)),
+                ("own", shape),
             )
         )
         # 7 maps per view, 2 per hypothesis and 7 more, none larger than the tile with its margin.
@@ -154,8 +155,9 @@ class FusedEvaluator:
             weights,
             rates,
             seen,
+            own,
         )
-        return averaged, weights, rates, seen, count
+        return averaged, weights, rates, seen, own, count
 
     def _output(self, name: str, shape: tuple[int, ...]) -> Floats:
         """Memory of this thread, kept from tile to tile: taking it anew costs page faults."""

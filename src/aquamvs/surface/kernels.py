@@ -351,7 +351,7 @@ def _spread(  # type: ignore[no-untyped-def]
 
 @compiled
 def _window(  # type: ignore[no-untyped-def]
-    sums, squares, total, energy, taps, shift, product, scratch, below, above, averaged
+    sums, squares, total, energy, taps, shift, product, scratch, below, above, averaged, own
 ):
     """Spread of every hypothesis, averaged over the window by texture energy; inf where none."""
     hypotheses, rows, columns = sums.shape
@@ -361,6 +361,10 @@ def _window(  # type: ignore[no-untyped-def]
             contrast = e[c] / max(t[c], _LEAST_WEIGHT)
             e[c] = contrast * contrast if t[c] > _ONE else _ZERO
     _smooth(energy, taps, scratch, below)
+    outer = shift + taps.shape[0] // 2
+    for r in range(own.shape[0]):
+        for c in range(own.shape[1]):
+            own[r, c] = energy[r + outer, c + outer] / max(below[r + shift, c + shift], _TINY)
     for k in range(hypotheses):
         for r in range(rows):
             t, e, a, b, p = total[r], energy[r], sums[k, r], squares[k, r], product[r]
@@ -389,7 +393,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
     image, starts, sizes, cameras, usable, all_usable, blocked, factor, constants,
     z, row, column, grid_rows, grid_columns, x0, y0, spacing,
     offsets, taps, shift, residual_taps, robust, buffer,
-    averaged, weights, rates, views_seen,
+    averaged, weights, rates, views_seen, own,
 ):  # fmt: skip
     """Spread of the views on a tile of surface for every hypothesis.
 
@@ -423,6 +427,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         weights: Output, shape (M, h, w): weight of each seen view.
         rates: Output, shape (M, 2, h, w): its pixel motion per metre.
         views_seen: Output, shape (M, h, w): 1 where it sees the cell.
+        own: Output, shape (h, w): texture energy of the cell over that of its window.
 
     Returns:
         Number of views in the first rows of the outputs; below 2 they are not filled.
@@ -529,7 +534,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
     product = mean.reshape(-1)[:plane].reshape(sum_rows, sum_columns)
     _window(
         sums, square_sums, weight_sum, energy, taps, shift, product, fit_scratch,
-        below, above, averaged,
+        below, above, averaged, own,
     )  # fmt: skip
     inner = half + window // 2 + shift
     outer = inner + robust_margin
@@ -544,7 +549,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def fit_tile(averaged, weights, rates, views_seen, count, step, z, out):  # type: ignore[no-untyped-def]
+def fit_tile(averaged, weights, rates, views_seen, own, count, step, z, out):  # type: ignore[no-untyped-def]
     """Minimum of every cell's hypotheses, and what is known of its quality.
 
     Args:
@@ -552,10 +557,11 @@ def fit_tile(averaged, weights, rates, views_seen, count, step, z, out):  # type
         weights: shape (M, h, w).
         rates: shape (M, 2, h, w).
         views_seen: shape (M, h, w).
+        own: shape (h, w).
         count: Views in the first rows.
         step: Distance of the hypotheses, metres.
         z: Heights of the tile, shape (h, w).
-        out: Output, shape (6, h, w): see :class:`~.refine.Estimate`.
+        out: Output, shape (7, h, w): see :class:`~.refine.Estimate`.
     """
     hypotheses, rows, columns = averaged.shape
     for r in range(rows):
@@ -599,3 +605,4 @@ def fit_tile(averaged, weights, rates, views_seen, count, step, z, out):  # type
             out[3, r, c] = np.sqrt(lever)
             out[4, r, c] = total * total / max(square, _LEAST_WEIGHT)
             out[5, r, c] = _F(half_count)
+            out[6, r, c] = own[r, c]

@@ -40,6 +40,8 @@ class Estimate:
         lever: Root of Σ_c |r_c - mean r|² over the views, r the pixel motion per metre, px/m.
         effective_views: (Σ w)² / Σ w² of the views' weights.
         view_count: Views with at least half a weight.
+        own_texture: Texture energy of the cell over that of its window: where it is small, the
+            height is that of textured neighbours.
     """
 
     z: Tensor
@@ -48,6 +50,7 @@ class Estimate:
     lever: Tensor
     effective_views: Tensor
     view_count: Tensor
+    own_texture: Tensor
 
 
 def refine(
@@ -80,15 +83,15 @@ def refine(
         around = padded[tile.cells_with_margin(outer)]
         return evaluator.estimate(grid, tile, around, occlusion, plan, step)
 
-    maps = z.new_zeros(6, *z.shape)
+    maps = z.new_zeros(7, *z.shape)
     maps[0] = torch.nan
     tiles = list(split(grid, TILE_SIDE))
     for tile, found in zip(tiles, in_parallel(estimate, tiles, evaluator.workers), strict=True):
         if found is not None:
             maps[(slice(None), *tile.cells)] = found
         advance()
-    height, least, curvature, lever, effective, count = maps
-    return Estimate(height, least, curvature, lever, effective, count.to(torch.uint8))
+    height, least, curvature, lever, effective, count, own = maps
+    return Estimate(height, least, curvature, lever, effective, count.to(torch.uint8), own)
 
 
 def reselect(

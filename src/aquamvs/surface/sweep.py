@@ -3,9 +3,12 @@
 1. The coarsest level finds the height range by itself, then the best horizontal plane per cell.
 2. Every finer level moves the current surface up and down by a few pixels and keeps, per cell, the
    height at which the views agree best; windows ride on the surface, so slopes cost nothing.
-3. Cameras whose ray the surface blocks, and views that disagree, leave the mean.
-4. A parabola gives the fraction of a step; its curvature, the noise and the rig's geometry give
-   sigma.
+3. Beside a jump, the surfaces on both sides compete for every cell. Cells that the images do not
+   fix are bridged from their neighbours before the next pass.
+4. Cameras whose ray the surface blocks, and views that disagree, leave the mean.
+5. A parabola gives the fraction of a step. Differences between neighbours that are no larger than
+   noise are smoothed out, before the last pass and after it; walls and slopes stay.
+6. Sigma comes from what that smoothing took away: neighbouring estimates scatter by their error.
 """
 
 from __future__ import annotations
@@ -70,6 +73,8 @@ _CARRY_SPREAD = 0.4
 _LOOSEST_CARRY_PX = 0.5
 """Likewise cells that the images fix no better than this: where there is no texture, noise would
 lead the surface astray, and with it the windows at the texture's edge."""
+_LEAST_OWN_TEXTURE = 0.1
+"""A cell with less than this share of its window's texture has borrowed its height."""
 _BOTH = 0.99
 """Of an upsampled mask: all the cells that it was made of are in it."""
 _CHANCE_SIGMAS = 4.5
@@ -255,6 +260,7 @@ class _Sweep:
         pairs = (estimate.effective_views * (estimate.effective_views - 1) / 2).clamp(min=1e-3)
         chance = _CHANCE_SIGMAS / (samples * pairs).sqrt()
         matched = torch.isfinite(estimate.z) & (zncc > chance) & (estimate.curvature > 0)
+        matched &= (estimate.own_texture > _LEAST_OWN_TEXTURE) & (estimate.spread < _CARRY_SPREAD)
         limit = _insignificant(estimate, _LAST_PASSES[-1], grid.spacing)
         smoothed = smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
         sigma = _sigma(estimate, estimate.z - smoothed)
@@ -322,7 +328,8 @@ def _noise(estimate: Estimate, plan: Pass) -> Tensor:
 def _fixed(estimate: Estimate, plan: Pass) -> Tensor:
     """Cells whose views agree, and fix the height: others are better bridged than carried on."""
     motion = _SCATTER_SCALE * _noise(estimate, plan) * estimate.lever
-    return (estimate.spread < _CARRY_SPREAD) & (motion < _LOOSEST_CARRY_PX)
+    own = estimate.own_texture > _LEAST_OWN_TEXTURE
+    return own & (estimate.spread < _CARRY_SPREAD) & (motion < _LOOSEST_CARRY_PX)
 
 
 def _insignificant(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
