@@ -113,7 +113,7 @@ def may_see(camera, width, height, x_first, y_first, spacing, rows, columns, low
 
 
 @compiled
-def _sample_row(image, width, height, u, v, du, dv, offset, out):  # type: ignore[no-untyped-def]
+def sample_row(image, width, height, u, v, du, dv, offset, out):  # type: ignore[no-untyped-def]
     """Bilinear samples of a flat image along a row of cells; the border continues outwards."""
     right, bottom = _F(width - 1), _F(height - 1)
     for c in range(out.shape[0]):
@@ -237,7 +237,7 @@ def _normalise(  # type: ignore[no-untyped-def]
     """Locally normalised intensities of a view on the surface, and their local contrast."""
     rows, columns = u.shape
     for r in range(rows):
-        _sample_row(image, width, height, u[r], v[r], du[r], dv[r], _ZERO, samples[r])
+        sample_row(image, width, height, u[r], v[r], du[r], dv[r], _ZERO, samples[r])
         a, b = samples[r], squares[r]
         for c in range(columns):
             b[c] = a[c] * a[c]
@@ -323,7 +323,7 @@ def _spread(  # type: ignore[no-untyped-def]
                 for r in range(rows + BOX - 1):
                     a = r + margin
                     b = margin + columns + BOX - 1
-                    _sample_row(
+                    sample_row(
                         pixels, width, height,
                         u[i, a, margin:b], v[i, a, margin:b], du[i, a, margin:b],
                         dv[i, a, margin:b], offsets[k], samples[r],

@@ -57,11 +57,11 @@ _DEEPEST_WATER = 2.0
 _WATER_CLEARANCE = 1e-3
 """The surface is at least this far under water, metres."""
 
-_LEVEL_PASSES = (
+LEVEL_PASSES = (
     Pass(hypotheses=7, step_px=0.6, window_sigma=1.2, shift=1),
     Pass(hypotheses=3, step_px=0.4, window_sigma=1.2),
 )
-_LAST_PASSES = (
+LAST_PASSES = (
     Pass(hypotheses=5, step_px=0.6, window_sigma=1.8, shift=1),
     Pass(hypotheses=3, step_px=0.4, window_sigma=1.5),
 )
@@ -194,7 +194,7 @@ class _Sweep:
         occlusion: Occlusion | None = None
         for level in reversed(range(self.level_count)):
             evaluator, grid, motion = create_evaluator(self.levels[level]), grids[level], 0.0
-            for plan in _LAST_PASSES if level == 0 else _LEVEL_PASSES:
+            for plan in LAST_PASSES if level == 0 else LEVEL_PASSES:
                 trusted, matched = 0.0, torch.ones_like(z, dtype=torch.bool)
                 if estimate is not None and previous is not None:
                     trusted = _trusted_spread(estimate)
@@ -205,11 +205,11 @@ class _Sweep:
                     matched = upsample(matched.to(z), grid.shape) > _BOTH
                 motion = motion or self._motion(level, grid, z)
                 if level < self.level_count - 1:  # planes know no relief yet
-                    reach = _LEVEL_PASSES[0].reach_px / motion
+                    reach = LEVEL_PASSES[0].reach_px / motion
                     z = reselect(evaluator, grid, z, matched, reach, trusted)
                     occlusion = self._occlusion(z, grid, level)
-                if estimate is not None and plan is _LAST_PASSES[-1]:
-                    limit = _insignificant(estimate, _LAST_PASSES[-2], grid.spacing)
+                if estimate is not None and plan is LAST_PASSES[-1]:
+                    limit = _insignificant(estimate, LAST_PASSES[-2], grid.spacing)
                     z = smooth_pairs(z, limit, _CARRY_SIGMA)
                 step = plan.step_px / motion
                 estimate = refine(evaluator, grid, z, occlusion, plan, step, self._advance)
@@ -255,13 +255,13 @@ class _Sweep:
         return Occlusion(torch.stack(blocked), factor)
 
     def _finish(self, grid: Grid, estimate: Estimate, occlusion: Occlusion | None) -> HeightMap:
-        samples = _window_samples(_LAST_PASSES[-1])
+        samples = _window_samples(LAST_PASSES[-1])
         zncc = 1 - estimate.spread
         pairs = (estimate.effective_views * (estimate.effective_views - 1) / 2).clamp(min=1e-3)
         chance = _CHANCE_SIGMAS / (samples * pairs).sqrt()
         matched = torch.isfinite(estimate.z) & (zncc > chance) & (estimate.curvature > 0)
         matched &= (estimate.own_texture > _LEAST_OWN_TEXTURE) & (estimate.spread < _CARRY_SPREAD)
-        limit = _insignificant(estimate, _LAST_PASSES[-1], grid.spacing)
+        limit = _insignificant(estimate, LAST_PASSES[-1], grid.spacing)
         smoothed = smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
         sigma = _sigma(estimate, estimate.z - smoothed)
         matched &= sigma * estimate.lever < _LOOSEST_MATCH_PX
@@ -283,7 +283,7 @@ class _Sweep:
     def _expect(self, grids: list[Grid]) -> None:
         """Count the steps of work that lie ahead."""
         tiles = [sum(1 for _ in split(grid, TILE_SIDE)) for grid in grids]
-        passes = [len(_LAST_PASSES)] + [len(_LEVEL_PASSES)] * (len(grids) - 1)
+        passes = [len(LAST_PASSES)] + [len(LEVEL_PASSES)] * (len(grids) - 1)
         ahead = coarse_tiles(grids[-1]) + sum(t * p for t, p in zip(tiles, passes, strict=True))
         self.total = self.done + ahead
 
@@ -347,7 +347,7 @@ def _sigma(estimate: Estimate, roughness: Tensor) -> Tensor:
     """
     known = torch.isfinite(roughness) & (roughness != 0)
     scatter = local_rms(roughness, known, _SCATTER_SIGMA)
-    noise = _noise(estimate, _LAST_PASSES[-1])
+    noise = _noise(estimate, LAST_PASSES[-1])
     scatter = torch.where(torch.isfinite(scatter), scatter, noise)
     floor = _SIGMA_FLOOR_PX / estimate.lever.clamp(min=1e-6)
     return ((_SCATTER_SCALE * scatter) ** 2 + floor**2).sqrt()

@@ -1,0 +1,110 @@
+"""Filters of the surface sweep: what they must keep, and what they must take away."""
+
+import pytest
+import torch
+
+from aquamvs.maps import grid_normals, height_normals
+from aquamvs.surface import acceleration
+from aquamvs.surface.evaluator import COST_MARGIN
+from aquamvs.surface.filters import extreme, local_rms, smooth_pairs
+from aquamvs.surface.grid import Grid
+from aquamvs.surface.refine import reselect
+from aquamvs.surface.tiles import Tile
+
+
+def slope(rows: int = 40, columns: int = 50) -> torch.Tensor:
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return 1.0 + 0.02 * row - 0.01 * column
+
+
+@pytest.fixture(params=["compiled", "tensors"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "tensors":
+        monkeypatch.setattr(acceleration.importlib.util, "find_spec", lambda _: None)
+
+
+@pytest.mark.usefixtures("engine")
+def test_smoothing_keeps_slopes_walls_and_gaps() -> None:
+    z = slope()
+    z[:, 25:] -= 0.5  # a wall
+    z[3, 4] = torch.nan
+    smoothed = smooth_pairs(z, torch.full_like(z, 0.01), 1.5)
+    assert torch.equal(torch.isnan(smoothed), torch.isnan(z))
+    assert (smoothed - z).abs().nan_to_num(0.0).max() < 1e-5
+
+
+@pytest.mark.usefixtures("engine")
+def test_smoothing_takes_noise_away_and_its_amount_tells_how_much_is_left() -> None:
+    noise = 0.001 * torch.randn(80, 90, generator=torch.Generator().manual_seed(0))
+    z = slope(80, 90) + noise
+    smoothed = smooth_pairs(z, torch.full_like(z, 0.01), 1.5)
+    left = (smoothed - slope(80, 90)).std()
+    assert left < 0.3 * noise.std()
+    scatter = local_rms(z - smoothed, torch.ones_like(z, dtype=torch.bool), 3.0)
+    assert abs(float(scatter.median() / noise.std()) - 1) < 0.1
+
+
+def test_a_local_mean_needs_something_known() -> None:
+    known = torch.zeros(60, 60, dtype=torch.bool)
+    known[:5, :5] = True
+    found = local_rms(torch.full((60, 60), 2.0), known, 3.0)
+    assert torch.allclose(found[2, 2], torch.tensor(2.0))
+    assert torch.isnan(found[40, 40])
+
+
+@pytest.mark.parametrize("radius", [1, 2, 5, 8])
+def test_extremes_are_those_of_the_square(radius: int) -> None:
+    z = torch.randn(30, 34, generator=torch.Generator().manual_seed(1))
+    side = 2 * radius + 1
+    expected = torch.nn.functional.max_pool2d(z[None, None], side, 1, radius)[0, 0]
+    assert torch.equal(extreme(z, radius), expected)
+
+
+def test_height_normals_are_those_of_the_points() -> None:
+    spacing = 0.002
+    row, column = torch.meshgrid(torch.arange(300), torch.arange(40), indexing="ij")
+    z = 1.2 + 0.004 * torch.sin(row / 7.0) + 0.003 * torch.cos(column / 5.0)
+    z[100:120, 10:20] -= 0.05
+    z[50, 5:9] = torch.nan
+    points = torch.stack([spacing * column, spacing * row, z], dim=-1).double()
+    expected = grid_normals(points, points.new_tensor([0.0, 0.0, -1.0]), radius=1)
+    found = height_normals(z, spacing)
+    assert torch.equal(torch.isnan(found), torch.isnan(expected))
+    assert (found - expected).abs().nan_to_num(0.0).max() < 1e-3
+
+
+class _Oracle:
+    """An evaluator that knows the true surface."""
+
+    workers = 1
+    device = torch.device("cpu")
+
+    def __init__(self, truth: torch.Tensor) -> None:
+        self._truth = truth
+
+    def costs(
+        self, grid: Grid, tile: Tile, surfaces: list[torch.Tensor], *, robust: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        del grid, robust
+        inside = slice(COST_MARGIN, -COST_MARGIN)
+        inner = torch.stack([z[inside, inside] for z in surfaces])
+        return 10 * (inner - self._truth[tile.cells]).abs(), torch.full_like(inner, 3.0)
+
+
+def test_a_surface_carried_over_an_edge_gives_way_to_the_bed() -> None:
+    truth = torch.full((90, 100), 1.4)
+    truth[30:60, 40:70] = 1.3
+    fattened = torch.full_like(truth, 1.4)
+    fattened[26:64, 36:74] = 1.3
+    matched = truth == fattened
+    chosen = reselect(_Oracle(truth), Grid(0.0, 0.0, 0.002, 90, 100), fattened, matched, 0.01, 0.1)
+    assert torch.equal(chosen, truth)
+
+
+def test_where_nothing_agrees_better_the_surface_stays() -> None:
+    z = torch.full((90, 100), 1.4)
+    z[30:60, 40:70] = 1.3
+    elsewhere = _Oracle(torch.full_like(z, 2.0))
+    matched = torch.ones_like(z, dtype=torch.bool)
+    chosen = reselect(elsewhere, Grid(0.0, 0.0, 0.002, 90, 100), z, matched, 0.01, 0.1)
+    assert torch.equal(chosen, z)
