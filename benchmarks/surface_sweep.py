@@ -49,7 +49,7 @@ from aquamvs.evaluation import (
 from aquamvs.pathways import PipelineMode
 from aquamvs.surface import sweep_surface
 from aquamvs.surface.kernels import sample_row
-from aquamvs.surface.sweep import LAST_PASSES, LEVEL_PASSES
+from aquamvs.surface.sweep import LAST_PASSES, LEVEL_PASSES, level_count
 from aquamvs.types import HeightMap, UndistortedViews
 
 RIG = "ring13"
@@ -169,10 +169,8 @@ def floor_seconds(height_map: HeightMap) -> tuple[float, float, float]:
     cache.
     """
     seen = height_map.view_count.double().sum()
-    shorter = min(MEDIUM)
-    levels = max(1, int(np.log2(max(shorter / 100, 1))) + 1)
     hypotheses = sum(plan.hypotheses for plan in LAST_PASSES)
-    for level in range(1, levels):
+    for level in range(1, level_count(min(MEDIUM))):
         hypotheses += sum(plan.hypotheses for plan in LEVEL_PASSES) / 4**level
     samples = float(seen) * hypotheses
     width, height = MEDIUM

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ..pixels import pixel_grid
 from ..types import DepthMap, HeightMap, UndistortedViews, View
-from .acceleration import has_kernels
-from .evaluator import in_parallel
+from .acceleration import in_parallel, worker_count
 from .grid import Grid
 from .visibility import SurfaceRays
 
@@ -29,7 +28,7 @@ def depth_maps_from_surface(height_map: HeightMap, views: UndistortedViews) -> t
     grid = Grid(height_map.x0, height_map.y0, height_map.spacing, *height_map.z.shape)
     with torch.inference_mode():
         rays = SurfaceRays(height_map.z, grid)
-        workers = torch.get_num_threads() if has_kernels(height_map.z) else 1
+        workers = worker_count(height_map.z)
         return tuple(
             in_parallel(lambda view: _depth_map(height_map, rays, view), views.references, workers)
         )

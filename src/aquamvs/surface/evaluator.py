@@ -6,10 +6,9 @@ The implementation here runs on every device and is the reference; CPUs use the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,9 +28,6 @@ COST_MARGIN = _COST_INNER_MARGIN + ROBUST_MARGIN
 """Cells around a tile that its costs depend on."""
 _CELLS_AT_ONCE = 1 << 17
 """Cells of all surfaces that are resampled together: bounds memory."""
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,17 +120,6 @@ def create_evaluator(views: Sequence[LevelView]) -> TileEvaluator:
 
         return FusedEvaluator(views)
     return TensorEvaluator(views)
-
-
-def in_parallel(
-    function: Callable[[_In], _Out], items: Iterable[_In], workers: int
-) -> Iterator[_Out]:
-    """Results in the order of the items, computed by threads if there are several workers."""
-    if workers == 1:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(function, items)
 
 
 class TensorEvaluator:

@@ -12,6 +12,7 @@ All arrays are contiguous; all values are float32.
 import numpy as np
 
 from .compiler import compiled
+from .projection_kernels import may_see, project_row
 
 _F = np.float32
 _ZERO, _ONE, _HALF, _QUARTER = _F(0), _F(1), _F(0.5), _F(0.25)
@@ -19,97 +20,9 @@ _NAN, _INF = _F(np.nan), _F(np.inf)
 _TINY = _F(1e-20)
 _LEAST_WEIGHT = _F(1e-6)
 _LARGEST_SHARE = _F(0.9)
-_EPS = _F(np.finfo(np.float32).eps)
-_NEWTON_STEPS = 3
-_PROBES = 9
 BOX = 9
 """Side of the normalisation window, cells; :func:`_box` is written out for it."""
 _BOX_CELLS = _F(BOX * BOX)
-
-# Places in a camera's coefficients; see ``RefractiveProjectionModel.coefficients``.
-_CENTRE, _ROWS, _NORMAL, _HEIGHT, _INDEX, _REFRACTIVE = 0, 3, 15, 18, 19, 20
-
-
-@compiled
-def project_row(camera, x_first, spacing, y, z, u, v, du, dv):  # type: ignore[no-untyped-def]
-    """Pixels of a row of cells and their motion per metre of Z; NaN where there is no path."""
-    cx, cy, cz = camera[_CENTRE], camera[_CENTRE + 1], camera[_CENTRE + 2]
-    ux, uy, uz = camera[_ROWS], camera[_ROWS + 1], camera[_ROWS + 2]
-    vx, vy, vz = camera[_ROWS + 3], camera[_ROWS + 4], camera[_ROWS + 5]
-    wx, wy, wz = camera[_ROWS + 6], camera[_ROWS + 7], camera[_ROWS + 8]
-    lx, ly, lz = camera[_ROWS + 9], camera[_ROWS + 10], camera[_ROWS + 11]
-    nu, nv, nw = camera[_NORMAL], camera[_NORMAL + 1], camera[_NORMAL + 2]
-    height, k = camera[_HEIGHT], camera[_INDEX]
-    bend = _ONE - k * k
-    down_u, down_v, down_w, down_level = uz, vz, wz, lz  # what a metre of Z changes
-    refractive = camera[_REFRACTIVE] > _ZERO
-    dy = _F(y) - cy
-    for c in range(z.shape[0]):
-        dx = _F(x_first + spacing * c) - cx
-        dz = z[c] - cz
-        along_u = ux * dx + uy * dy + uz * dz
-        along_v = vx * dx + vy * dy + vz * dz
-        along_w = wx * dx + wy * dy + wz * dz
-        w, lift, rate_w, visible = _ONE, _ZERO, _ZERO, True
-        level = _ZERO
-        if refractive:
-            level = lx * dx + ly * dy + lz * dz
-            depth = level - height
-            visible = depth >= _ZERO
-            q = bend * (dx * dx + dy * dy + dz * dz - level * level)
-            kd = k * max(depth, _ZERO)
-            w = _ONE / (height + kd)
-            for _ in range(_NEWTON_STEPS):
-                s = _ONE / np.sqrt(_ONE + q * w * w)
-                t = kd * s
-                w = (_ONE + t * w * (s * s - _ONE)) / (height + t * s * s)
-            s = _ONE / np.sqrt(_ONE + q * w * w)
-            t = kd * s * s * s
-            half_q = dz - level * down_level
-            rate_w = w * (bend * w * w * t * half_q - k * s * down_level) / (t + height)
-            lift = w * level - _ONE
-        bent_w = w * along_w + lift * nw
-        visible = visible and bent_w > _EPS
-        scale = _ONE / bent_w if visible else _NAN
-        pixel_u = (w * along_u + lift * nu) * scale
-        pixel_v = (w * along_v + lift * nv) * scale
-        if refractive:
-            d_u = w * (down_u + nu * down_level) + rate_w * (along_u + level * nu)
-            d_v = w * (down_v + nv * down_level) + rate_w * (along_v + level * nv)
-            d_w = w * (down_w + nw * down_level) + rate_w * (along_w + level * nw)
-        else:
-            d_u, d_v, d_w = down_u, down_v, down_w
-        u[c], v[c] = pixel_u, pixel_v
-        du[c] = (d_u - pixel_u * d_w) * scale
-        dv[c] = (d_v - pixel_v * d_w) * scale
-
-
-@compiled
-def may_see(camera, width, height, x_first, y_first, spacing, rows, columns, low, high):  # type: ignore[no-untyped-def]
-    """Whether a view's image may contain any cell of a tile between two heights."""
-    u, v = np.empty(_PROBES, np.float32), np.empty(_PROBES, np.float32)
-    z, rate = np.empty(_PROBES, np.float32), np.empty(_PROBES, np.float32)
-    u_low, u_high, v_low, v_high = _INF, -_INF, _INF, -_INF
-    step_x = spacing * (columns - 1) / (_PROBES - 1)
-    for level in (low, high):
-        z[:] = level
-        for i in range(_PROBES):
-            y = y_first + spacing * (rows - 1) * i / (_PROBES - 1)
-            project_row(camera, x_first, step_x, y, z, u, v, rate, rate)
-            for c in range(_PROBES):
-                if not np.isnan(u[c]):
-                    u_low, u_high = min(u_low, u[c]), max(u_high, u[c])
-                    v_low, v_high = min(v_low, v[c]), max(v_high, v[c])
-    if u_low > u_high:
-        return False
-    # One probe distance of slack: between probes the outline may bulge.
-    slack_u, slack_v = (u_high - u_low) / (_PROBES - 1), (v_high - v_low) / (_PROBES - 1)
-    return (
-        u_high + slack_u >= _ZERO
-        and v_high + slack_v >= _ZERO
-        and u_low - slack_u <= width - 1
-        and v_low - slack_v <= height - 1
-    )
 
 
 @compiled
@@ -389,6 +302,15 @@ def _window(  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _copy_inner(source, margin, out):  # type: ignore[no-untyped-def]
+    """Cut a margin off a map."""
+    for r in range(out.shape[0]):
+        a, t = source[r + margin], out[r]
+        for c in range(out.shape[1]):
+            t[c] = a[c + margin]
+
+
+@compiled
 def evaluate_tile(  # type: ignore[no-untyped-def]
     image, starts, sizes, cameras, usable, all_usable, blocked, factor, constants,
     z, row, column, grid_rows, grid_columns, x0, y0, spacing,
@@ -434,7 +356,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
     """
     total_views = starts.shape[0]
     rows, columns = z.shape
-    hypotheses, tile_rows, tile_columns = averaged.shape
+    hypotheses = averaged.shape[0]
     x_first, y_first = x0 + spacing * column, y0 + spacing * row
     low, high = z[0, 0], z[0, 0]
     for r in range(rows):
@@ -505,10 +427,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         )  # fmt: skip
     else:
         for i in range(count):
-            for r in range(fit_rows):
-                w, s = weight[i, r], seen[i, r + robust_margin]
-                for c in range(fit_columns):
-                    w[c] = s[c + robust_margin]
+            _copy_inner(seen[i], robust_margin, weight[i])
     sum_size = hypotheses * sum_rows * sum_columns
     sums = buffer[used : used + sum_size].reshape(hypotheses, sum_rows, sum_columns)
     used += sum_size
@@ -539,12 +458,10 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
     inner = half + window // 2 + shift
     outer = inner + robust_margin
     for i in range(count):
-        for r in range(tile_rows):
-            for c in range(tile_columns):
-                weights[i, r, c] = weight[i, r + inner, c + inner]
-                rates[i, 0, r, c] = du[i, r + outer, c + outer]
-                rates[i, 1, r, c] = dv[i, r + outer, c + outer]
-                views_seen[i, r, c] = seen[i, r + outer, c + outer]
+        _copy_inner(weight[i], inner, weights[i])
+        _copy_inner(du[i], outer, rates[i, 0])
+        _copy_inner(dv[i], outer, rates[i, 1])
+        _copy_inner(seen[i], outer, views_seen[i])
     return count
 
 

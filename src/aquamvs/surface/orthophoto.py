@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from ..types import UndistortedViews
-from .acceleration import has_kernels
+from .acceleration import has_kernels, in_parallel, worker_count
 from .consistency import USABLE, sample
-from .evaluator import in_parallel
 from .grid import Grid
 from .refine import TILE_SIDE
 from .tiles import Tile, split, tile_points
@@ -38,14 +37,12 @@ def orthophoto(
     """
     color = z.new_zeros(*grid.shape, 3)
     tiles = list(split(grid, TILE_SIDE))
-    compiled = has_kernels(z)
     draw = (
         _compiled_painter(views, grid, z, occlusion)
-        if compiled
+        if has_kernels(z)
         else partial(_painted, views, grid, z, occlusion)
     )
-    workers = torch.get_num_threads() if compiled else 1
-    for tile, (total, weight) in zip(tiles, in_parallel(draw, tiles, workers), strict=True):
+    for tile, (total, weight) in zip(tiles, in_parallel(draw, tiles, worker_count(z)), strict=True):
         weight = weight[..., None]
         color[tile.cells] = torch.where(weight > 0, total / weight.clamp(min=1e-12), 0.0)
     return color

@@ -9,11 +9,11 @@ the reference (and what runs on other devices); tests compare the two.
 import numpy as np
 
 from .compiler import compiled
-from .kernels import project_row
+from .projection_kernels import project_row
 
 _F = np.float32
 _ZERO, _ONE, _HALF = _F(0), _F(1), _F(0.5)
-_NAN, _INF = _F(np.nan), _F(np.inf)
+_NAN = _F(np.nan)
 _LEAST_LEAN, _LEAST_DESCENT = _F(1e-3), _F(1e-6)
 _TINY = _F(1e-20)
 _HALVINGS = 8

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .acceleration import in_parallel
 from .consistency import ROBUST_MARGIN
-from .evaluator import COST_MARGIN, Pass, TileEvaluator, in_parallel
+from .evaluator import COST_MARGIN, Pass, TileEvaluator
 from .filters import extreme, pad_edges, pad_linear
 from .grid import Grid
 from .pyramid import LevelView

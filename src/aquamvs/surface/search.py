@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import StageError
-from .evaluator import COST_MARGIN, TileEvaluator, in_parallel
+from .acceleration import in_parallel
+from .evaluator import COST_MARGIN, TileEvaluator
 from .grid import Grid
 from .pyramid import LevelView
 from .refine import motion_per_metre

@@ -149,6 +149,11 @@ def sweep_surface(
         return _Sweep(views, options or SurfaceSweepOptions(), progress).run()
 
 
+def level_count(short_side: int) -> int:
+    """Pyramid levels for images whose shorter side has so many pixels."""
+    return max(1, int(math.log2(max(short_side / _LEAST_SIDE, 1))) + 1)
+
+
 class _Sweep:
     """State of one run: the pyramids, the grids, and the progress."""
 
@@ -160,9 +165,10 @@ class _Sweep:
     ) -> None:
         self.views, self.options, self.progress = views, options, progress
         short_side = min(min(view.size) for view in views)
-        self.level_count = max(1, int(math.log2(max(short_side / _LEAST_SIDE, 1))) + 1)
+        self.level_count = level_count(short_side)
         pyramids = [build_pyramid(view, self.level_count) for view in views]
         self.levels: list[list[LevelView]] = [list(level) for level in zip(*pyramids, strict=True)]
+        self.coarsest = create_evaluator(self.levels[-1])
         self.done = self.total = 0
 
     def run(self) -> HeightMap:
@@ -184,7 +190,7 @@ class _Sweep:
         heights = plane_heights(coarsest, grids[-1], height_range, COARSE_STEP_PX)
         self._expect(grids)
         planes = torch.tensor(heights, dtype=torch.float32, device=coarsest[0].gray.device)
-        z = coarse_heights(create_evaluator(coarsest), grids[-1], planes, self._advance)
+        z = coarse_heights(self.coarsest, grids[-1], planes, self._advance)
         return grids, _without_gaps(median3(z))
 
     def _refine(self, grids: list[Grid], z: Tensor) -> tuple[Estimate, Occlusion | None]:
@@ -193,7 +199,9 @@ class _Sweep:
         previous: Pass | None = None
         occlusion: Occlusion | None = None
         for level in reversed(range(self.level_count)):
-            evaluator, grid, motion = create_evaluator(self.levels[level]), grids[level], 0.0
+            is_coarsest = level == self.level_count - 1
+            evaluator = self.coarsest if is_coarsest else create_evaluator(self.levels[level])
+            grid, motion = grids[level], 0.0
             for plan in LAST_PASSES if level == 0 else LEVEL_PASSES:
                 trusted, matched = 0.0, torch.ones_like(z, dtype=torch.bool)
                 if estimate is not None and previous is not None:
@@ -204,7 +212,7 @@ class _Sweep:
                     z = upsample(z, grid.shape)
                     matched = upsample(matched.to(z), grid.shape) > _BOTH
                 motion = motion or self._motion(level, grid, z)
-                if level < self.level_count - 1:  # planes know no relief yet
+                if not is_coarsest:  # planes know no relief yet
                     reach = LEVEL_PASSES[0].reach_px / motion
                     z = reselect(evaluator, grid, z, matched, reach, trusted)
                     occlusion = self._occlusion(z, grid, level)
@@ -227,8 +235,7 @@ class _Sweep:
         spacing = median_gsd(self.views.views, widest[0]) * 2 ** (self.level_count - 1)
         grid = grid_over(box, spacing)
         heights = plane_heights(self.levels[-1], grid, widest, RANGE_STEP_PX)
-        evaluator = create_evaluator(self.levels[-1])
-        found = find_height_range(evaluator, grid, heights, self._advance)
+        found = find_height_range(self.coarsest, grid, heights, self._advance)
         if given is not None:
             return HeightRange(*given, sum(given) / 2 if found is None else found.typical)
         if found is None:
