@@ -45,10 +45,10 @@ def build_pyramid(view: View, levels: int) -> list[LevelView]:
     """Levels 0 (full size) to ``levels - 1``, each half the size of the one before."""
     gray = view.image.mean(-1)[None, None]
     usable = None if bool(view.mask.all()) else view.mask
-    pyramid = [LevelView(view.name, _blur(gray, _PREFILTER_SIGMA), usable, view.model)]
+    pyramid = [LevelView(view.name, _blur(gray, usable, _PREFILTER_SIGMA), usable, view.model)]
     for _ in range(levels - 1):
         height, width = gray.shape[-2] // 2, gray.shape[-1] // 2
-        gray = torch.nn.functional.avg_pool2d(_blur(gray, _ANTIALIAS_SIGMA), 2)
+        gray = torch.nn.functional.avg_pool2d(_blur(gray, usable, _ANTIALIAS_SIGMA), 2)
         if usable is not None:  # of a coarser pixel: all that it averages
             cut = usable[: 2 * height, : 2 * width]
             usable = cut.reshape(height, 2, width, 2).all(3).all(1)
@@ -58,7 +58,16 @@ def build_pyramid(view: View, levels: int) -> list[LevelView]:
     return pyramid
 
 
-def _blur(image: Tensor, sigma: float) -> Tensor:
+def _blur(image: Tensor, usable: Tensor | None, sigma: float) -> Tensor:
+    """Gaussian mean of the usable pixels; 0 where there is none."""
+    if usable is None:
+        return _gaussian(image, sigma)
+    share = _gaussian(usable.to(image)[None, None], sigma)
+    total = _gaussian(torch.where(usable, image, 0.0), sigma)
+    return torch.where(usable, total / share.clamp(min=1e-6), 0.0)
+
+
+def _gaussian(image: Tensor, sigma: float) -> Tensor:
     taps = gaussian_taps(sigma)
     margin = len(taps) // 2
     padded = torch.nn.functional.pad(image, (margin,) * 4, mode="replicate")
