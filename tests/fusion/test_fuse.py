@@ -282,6 +282,7 @@ def test_maps_must_belong_to_views(make_plane, make_rig) -> None:
         ("min_agreement", 1.1),
         ("sigma_factor", -1.0),
         ("relative_floor", -1e-3),
+        ("rim_views", 0),
         ("normal_radius", 0),
     ],
 )

@@ -15,12 +15,16 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, DataError
-from ..maps import sample_map
-from ..projection.depth import ray_depth
+from ..surface.filters import extreme
 from ..types import DepthMap, View
+from .lookup import jump_slope, look_up
 
 _CHUNK_POINTS = 1 << 18
 """Points that are compared at a time: some 100 MB with a dozen views."""
+_RIM_RADIUS = 2
+"""Pixels from a jump or a gap that count as its rim."""
+_RIM_AGREEMENT = 0.95
+"""Least fraction of views that agree there among those that agree or contradict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,9 @@ class FusionOptions:
         sigma_factor: Agreement in combined standard deviations.
         relative_floor: Added to it, a fraction of the distance from camera to point: what
             calibration leaves, which no depth map's sigma knows.
+        rim_views: On the rim of a surface, within two pixels of a jump or a gap, so many views
+            must agree, or all whose image holds the point, and next to none may contradict:
+            matching windows that lie across a border err there, in several views alike.
         normal_radius: Normals come from windows of 2 radius + 1 pixels a side.
     """
 
@@ -41,6 +48,7 @@ class FusionOptions:
     min_agreement: float = 0.5
     sigma_factor: float = 3.0
     relative_floor: float = 1e-3
+    rim_views: int = 4
     normal_radius: int = 2
 
     def __post_init__(self) -> None:
@@ -49,6 +57,7 @@ class FusionOptions:
             ("min_agreement", 0 <= self.min_agreement <= 1, "in [0, 1]"),
             ("sigma_factor", self.sigma_factor >= 0, "at least 0"),
             ("relative_floor", self.relative_floor >= 0, "at least 0"),
+            ("rim_views", self.rim_views >= 1, "at least 1"),
             ("normal_radius", 1 <= self.normal_radius <= 32, "1 to 32"),
         )
         for name, holds, wanted in checks:
@@ -68,11 +77,13 @@ class ConsistencyMap:
         camera: Camera name.
         agreeing: Views that agree, the own one included, shape (H, W), int16; 0 without depth.
         seeing: Views that agree or contradict, the own one included, shape (H, W), int16.
+        covering: Views whose image holds the point, the own one included, shape (H, W), int16.
     """
 
     camera: str
     agreeing: Tensor
     seeing: Tensor
+    covering: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,43 +180,38 @@ def chunks(posed: PosedMap) -> Iterator[PixelPoints]:
 
 def check_against(found: PixelPoints, other: PosedMap, options: FusionOptions) -> ViewCheck:
     """Compare points of one view with the depth map of another."""
-    model = other.view.model
-    pixels, valid = model.project(found.points)
-    size = pixels.new_tensor(other.view.size)
-    inside = valid & ((pixels >= 0) & (pixels <= size - 1)).all(-1)
-    index = inside.nonzero()[:, 0]
+    seen = look_up(found.points, other.view.model, other.map)
+    index = torch.isfinite(seen.pixels[:, 0]).nonzero()[:, 0]
+    gap, sigma = seen.gap[index], seen.sigma[index]
     points = found.points[index]
-    pixels, depth, _ = ray_depth(model, points)
-    maps = torch.stack([other.map.depth, other.map.sigma, other.map.confidence])
-    surface, sigma, confidence = sample_map(maps, pixels)
-    gap = surface - depth
-    distance = (points - model.camera_center.to(points)).norm(dim=-1)
+    distance = (points - other.view.model.camera_center.to(points)).norm(dim=-1)
     tolerance = options.sigma_factor * torch.hypot(found.sigma[index], sigma)
     tolerance = tolerance + options.relative_floor * distance
-    _, direction = model.cast_ray(pixels)
+    direction = seen.direction[index]
     return ViewCheck(
         index=index,
-        pixels=pixels,
+        pixels=seen.pixels[index],
         agrees=gap.abs() <= tolerance,  # False for NaN
         contradicts=gap > tolerance,
         points=points + gap[:, None] * direction,
         sigma=sigma,
-        confidence=confidence,
+        confidence=seen.confidence[index],
         direction=direction,
     )
 
 
-def count_views(checks: Sequence[ViewCheck], found: PixelPoints) -> tuple[Tensor, Tensor]:
-    """Views that agree on points, and views that agree or contradict; each of shape (N,), int16.
+def count_views(checks: Sequence[ViewCheck], found: PixelPoints) -> tuple[Tensor, Tensor, Tensor]:
+    """Views that agree on points, that agree or contradict, and whose image holds them.
 
-    The view that the points come from counts in both.
+    Each of shape (N,), int16. The view that the points come from counts in all.
     """
     agreeing = torch.ones(len(found.pixels), dtype=torch.int16, device=found.pixels.device)
-    seeing = agreeing.clone()
+    seeing, covering = agreeing.clone(), agreeing.clone()
     for check in checks:
         agreeing[check.index] += check.agrees
         seeing[check.index] += check.agrees | check.contradicts
-    return agreeing, seeing
+        covering[check.index] += 1
+    return agreeing, seeing, covering
 
 
 def consistency_maps(
@@ -230,17 +236,14 @@ def consistency_maps(
     paired = pair_views(views, depth_maps)
     counted = []
     for posed in paired:
-        agreeing = torch.zeros_like(posed.map.depth, dtype=torch.int16).reshape(-1)
-        seeing = torch.zeros_like(agreeing)
+        counts = torch.zeros((3, posed.map.depth.numel()), dtype=torch.int16)
+        counts = counts.to(posed.map.depth.device)
         for found in chunks(posed):
             checks = [
                 check_against(found, other, options) for other in paired if other is not posed
             ]
-            agreeing[found.pixels], seeing[found.pixels] = count_views(checks, found)
-        shape = posed.map.depth.shape
-        counted.append(
-            ConsistencyMap(posed.view.name, agreeing.reshape(shape), seeing.reshape(shape))
-        )
+            counts[:, found.pixels] = torch.stack(count_views(checks, found))
+        counted.append(ConsistencyMap(posed.view.name, *counts.reshape(3, *posed.map.depth.shape)))
     return tuple(counted)
 
 
@@ -248,6 +251,8 @@ def filter_depth_maps(
     views: Sequence[View],
     depth_maps: Sequence[DepthMap],
     options: FusionOptions | None = None,
+    *,
+    consistency: Sequence[ConsistencyMap] | None = None,
 ) -> tuple[DepthMap, ...]:
     """Depth maps without the pixels that other views do not confirm.
 
@@ -255,6 +260,7 @@ def filter_depth_maps(
         views: Views of one frame.
         depth_maps: At most one per view.
         options: Defaults if absent.
+        consistency: What :func:`consistency_maps` gave for the same arguments; counted if absent.
 
     Returns:
         One map per depth map, in the same order; inconsistent pixels are NaN with confidence 0.
@@ -263,10 +269,15 @@ def filter_depth_maps(
         DataError: A map without view, of another size, or two of one camera.
     """
     options = options or FusionOptions()
+    counted = consistency or consistency_maps(views, depth_maps, options)
     filtered = []
-    counted = consistency_maps(views, depth_maps, options)
-    for depth_map, count in zip(depth_maps, counted, strict=True):
+    for posed, count in zip(pair_views(views, depth_maps), counted, strict=True):
         keep = options.accept(count.agreeing, count.seeing)
+        rim = _rim(posed, torch.where(keep, posed.map.depth, torch.nan))
+        wanted = count.covering.clamp(max=options.rim_views)
+        sure = (count.agreeing >= wanted) & (count.agreeing >= _RIM_AGREEMENT * count.seeing)
+        keep &= ~rim | sure
+        depth_map = posed.map
         filtered.append(
             DepthMap(
                 camera=depth_map.camera,
@@ -277,3 +288,17 @@ def filter_depth_maps(
             )
         )
     return tuple(filtered)
+
+
+def _rim(posed: PosedMap, depth: Tensor) -> Tensor:
+    """Pixels within two pixels of a jump or a gap, shape (H, W), bool."""
+    origin = posed.view.model.camera_center.to(depth)
+    points = posed.points(torch.arange(depth.numel(), device=depth.device)).points
+    distance = (points - origin).norm(dim=-1).reshape(depth.shape)
+    known = torch.isfinite(depth)
+    farthest = extreme(torch.where(known, depth, -torch.inf), _RIM_RADIUS)
+    nearest = -extreme(torch.where(known, -depth, -torch.inf), _RIM_RADIUS)
+    span = _RIM_RADIUS * jump_slope(posed.view.model) * distance
+    gap = extreme((~known).to(depth), _RIM_RADIUS) > 0
+    rim: Tensor = known & ((farthest - nearest > span) | gap)
+    return rim
