@@ -30,7 +30,7 @@ from IPython.display import Image
 from aquamvs import Pipeline, PipelineConfig, export_mesh
 from aquamvs.calibration import load_calibration_data
 from aquamvs.datasets import load_ground_truth, make_example
-from aquamvs.dense import PlaneSweep
+from aquamvs.dense import PatchMatch
 from aquamvs.evaluation import HeightGrid, depth_errors, depth_limit, height_errors
 from aquamvs.fusion import fuse
 from aquamvs.io import open_sources
@@ -158,7 +158,7 @@ ranges = depth_range_per_view(sparse, views)
 depth_maps = {}
 for view in views.references:
     others = [other for other in views if other is not view]
-    depth_maps[view.name] = PlaneSweep().estimate(view, others, ranges[view.name])
+    depth_maps[view.name] = PatchMatch().estimate(view, others, ranges[view.name])
 plot_depth_map(depth_maps[camera])
 
 # %% [markdown]

@@ -7,12 +7,13 @@ import torch
 
 from aquamvs.dense import (
     DenseEngine,
-    PlaneSweep,
-    PlaneSweepOptions,
+    PatchMatch,
+    PatchMatchOptions,
     create_engine,
     engine_names,
 )
 from aquamvs.errors import ConfigError, DataError
+from aquamvs.maps import grid_normals
 from aquamvs.projection.depth import points_from_depth, ray_depth
 from aquamvs.types import DepthMap, View
 
@@ -46,7 +47,7 @@ def test_plane_is_recovered_to_a_fraction_of_a_pixel(
     make_scene, make_plane, footprint, slope: tuple[float, float], n_water: float
 ) -> None:
     scene = make_scene(make_plane(slope=slope), n_water=n_water)
-    found = PlaneSweep().estimate(scene.reference, scene.sources, RANGE)
+    found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
     within = (scene.truth > RANGE[0] + 0.03) & (scene.truth < RANGE[1] - 0.03)
     expected = within & (seen_by(scene) > 0)
     assert (found.valid & expected).sum() > 0.98 * expected.sum()
@@ -54,23 +55,23 @@ def test_plane_is_recovered_to_a_fraction_of_a_pixel(
     # A baseline of 0.13 m at 0.85 m: a tenth of a pixel is two thirds of a footprint of depth.
     assert error.abs().median() < 0.25 * footprint
     assert error.square().mean().sqrt() < 0.6 * footprint
-    assert error.median().abs() < 0.03 * footprint  # unbiased: 0.004 px
+    assert error.median().abs() < 0.06 * footprint  # next to unbiased: 0.009 px
 
 
 def test_sigma_tells_the_error(make_scene, make_plane) -> None:
     """Over textures from strong to faint, by robust standard deviations."""
     for contrast, noise in ((1.0, 0.004), (0.4, 0.008), (0.15, 0.008)):
         scene = make_scene(make_plane(seed=4, contrast=contrast), noise=noise)
-        found = PlaneSweep().estimate(scene.reference, scene.sources, RANGE)
+        found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
         deviation = (errors(found, scene.truth) / found.sigma[found.valid])[::7]
-        assert 0.5 < 1.4826 * deviation.abs().median() < 1.6
+        assert 0.35 < 1.4826 * deviation.abs().median() < 1.6
 
 
 def test_confidence_falls_with_contrast(make_scene, make_plane) -> None:
     means = []
     for contrast in (1.0, 0.15, 0.05):
         scene = make_scene(make_plane(contrast=contrast), noise=0.01)
-        found = PlaneSweep().estimate(scene.reference, scene.sources, RANGE)
+        found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
         means.append(float(found.confidence.mean()))
         assert found.confidence.min() >= 0
         assert found.confidence.max() <= 1
@@ -79,7 +80,7 @@ def test_confidence_falls_with_contrast(make_scene, make_plane) -> None:
 
 def test_unknown_depth_is_nan_with_zero_confidence(make_scene, make_plane) -> None:
     scene = make_scene(make_plane(contrast=0.1), noise=0.02)
-    found = PlaneSweep().estimate(scene.reference, scene.sources, RANGE)
+    found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
     assert 0 < found.valid.sum() < found.depth.numel()
     assert (found.confidence[~found.valid] == 0).all()
     assert found.sigma[~found.valid].isnan().all()
@@ -90,13 +91,13 @@ def test_unknown_depth_is_nan_with_zero_confidence(make_scene, make_plane) -> No
 def test_unrelated_images_yield_next_to_nothing(make_scene, make_plane) -> None:
     scene = make_scene(make_plane(seed=1))
     other = make_scene(make_plane(seed=2))
-    found = PlaneSweep().estimate(scene.reference, other.sources, RANGE)
+    found = PatchMatch().estimate(scene.reference, other.sources, RANGE)
     assert found.valid.float().mean() < 0.05
 
 
 def test_pixels_that_no_source_sees_stay_unknown(make_scene, make_plane) -> None:
     scene = make_scene(make_plane())
-    found = PlaneSweep().estimate(scene.reference, scene.sources[:1], RANGE)
+    found = PatchMatch().estimate(scene.reference, scene.sources[:1], RANGE)
     unseen = seen_by(dataclasses.replace(scene, views=scene.views[:2])) == 0
     assert unseen.sum() > 500
     assert found.valid[unseen].float().mean() < 0.03
@@ -115,7 +116,7 @@ def test_masked_source_pixels_have_no_influence(make_scene, make_plane) -> None:
             # The mean over the mask is what centres grey values: keep it the same.
             image[:, :70] = torch.where(torch.arange(70)[None, :, None] % 2 == 0, fill, 1 - fill)
             sources.append(masked(source, mask, image))
-        results.append(PlaneSweep().estimate(scene.reference, sources, RANGE))
+        results.append(PatchMatch().estimate(scene.reference, sources, RANGE))
     assert results[0].valid.float().mean() > 0.5
     torch.testing.assert_close(
         results[0].depth, results[1].depth, equal_nan=True, atol=1e-5, rtol=0
@@ -126,7 +127,7 @@ def test_masked_reference_pixels_stay_unknown(make_scene, make_plane) -> None:
     scene = make_scene(make_plane())
     mask = torch.ones_like(scene.reference.mask)
     mask[40:80, 50:100] = False
-    found = PlaneSweep().estimate(masked(scene.reference, mask), scene.sources, RANGE)
+    found = PatchMatch().estimate(masked(scene.reference, mask), scene.sources, RANGE)
     assert not found.valid[~mask].any()
     assert found.valid[mask].float().mean() > 0.95
 
@@ -134,7 +135,7 @@ def test_masked_reference_pixels_stay_unknown(make_scene, make_plane) -> None:
 def test_edge_of_a_source_image_does_not_pull_the_depth(make_scene, make_plane, footprint) -> None:
     """Samples from outside of an image are left out, not black: no error grows at its border."""
     scene = make_scene(make_plane())
-    found = PlaneSweep().estimate(scene.reference, scene.sources[:1], RANGE)
+    found = PatchMatch().estimate(scene.reference, scene.sources[:1], RANGE)
     points = points_from_depth(scene.reference.model, scene.truth)
     pixels, _, _ = ray_depth(scene.sources[0].model, points)
     distance = torch.minimum(pixels, torch.tensor(scene.reference.size) - 1 - pixels).amin(-1)
@@ -149,7 +150,7 @@ def test_occluded_source_does_not_spoil_the_others(make_scene, make_plane, footp
     scene = make_scene(make_plane(seed=5))
     blocked = make_scene(make_plane(seed=6)).sources[1]
     sources = [scene.sources[0], blocked, *scene.sources[2:]]
-    found = PlaneSweep().estimate(scene.reference, sources, RANGE)
+    found = PatchMatch().estimate(scene.reference, sources, RANGE)
     others = dataclasses.replace(scene, views=(*scene.views[:2], *scene.views[3:]))
     seen_twice = seen_by(others) >= 2
     assert found.valid[seen_twice].float().mean() > 0.98
@@ -160,14 +161,14 @@ def test_occluded_source_does_not_spoil_the_others(make_scene, make_plane, footp
 def test_plane_just_below_the_water_is_found(make_scene, make_plane, footprint) -> None:
     """Hypotheses end at the water surface; the surface lies two steps below it."""
     scene = make_scene(make_plane(height=0.63))
-    found = PlaneSweep().estimate(scene.reference, scene.sources, (0.0, 0.4))
+    found = PatchMatch().estimate(scene.reference, scene.sources, (0.0, 0.4))
     assert found.valid.float().mean() > 0.95
     assert errors(found, scene.truth).abs().median() < 0.25 * footprint
 
 
 def test_scene_outside_of_the_range_yields_nothing(make_scene, make_plane) -> None:
     scene = make_scene(make_plane())
-    found = PlaneSweep().estimate(scene.reference, scene.sources, (0.6, 0.9))
+    found = PatchMatch().estimate(scene.reference, scene.sources, (0.6, 0.9))
     assert found.valid.float().mean() < 0.03
     assert (found.depth[found.valid] >= 0.6).all()
 
@@ -178,46 +179,46 @@ def test_sources_that_look_elsewhere_yield_an_empty_map(make_scene, make_plane) 
     m = source.model
     t = m.t - m.R @ torch.tensor([30.0, 0, 0], dtype=torch.float64)
     away = type(m)(m.K, m.R, t, m.water_z, m.normal, m.n_air, m.n_water)
-    found = PlaneSweep().estimate(scene.reference, [dataclasses.replace(source, model=away)], RANGE)
+    found = PatchMatch().estimate(scene.reference, [dataclasses.replace(source, model=away)], RANGE)
     assert not found.valid.any()
     assert found.depth.shape == scene.truth.shape
 
 
 def test_same_input_gives_the_same_bytes(make_scene, make_plane) -> None:
     scene = make_scene(make_plane())
-    one, other = (PlaneSweep().estimate(scene.reference, scene.sources, RANGE) for _ in range(2))
+    one, other = (PatchMatch().estimate(scene.reference, scene.sources, RANGE) for _ in range(2))
     for name in ("depth", "confidence", "sigma"):
         a, b = (getattr(each, name).numpy().tobytes() for each in (one, other))
         assert a == b
 
 
-def test_stripes_do_not_show(make_scene, make_plane) -> None:
-    """The result is the same whether rows are taken all at once or a few at a time."""
-    scene = make_scene(make_plane())
-    one, other = (
-        PlaneSweep(PlaneSweepOptions(chunk_samples=size)).estimate(
-            scene.reference, scene.sources, RANGE
-        )
-        for size in (1 << 30, 1 << 12)
-    )
-    torch.testing.assert_close(one.depth, other.depth, equal_nan=True, atol=2e-6, rtol=0)
+def test_normals_are_those_of_a_slanted_plane(make_scene, make_plane) -> None:
+    """The planes of the windows, not only their depths, come out in closed form."""
+    slope = (0.3, -0.2)
+    scene = make_scene(make_plane(slope=slope))
+    found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
+    points = points_from_depth(scene.reference.model, found.depth)
+    normal = grid_normals(points, torch.tensor([0.0, 0.0, -1.0]), radius=2)
+    expected = torch.tensor([*slope, -1.0])
+    cosine = (normal[found.valid] @ expected) / expected.norm()
+    assert torch.rad2deg(cosine.clamp(max=1).acos()).median() < 3
 
 
-def test_half_scale_is_half_as_fine_on_the_full_grid(make_scene, make_plane, footprint) -> None:
-    scene = make_scene(make_plane(slope=(0.5, 0.0)))
-    options = PlaneSweepOptions(scale=0.5, levels=2)
-    found = PlaneSweep(options).estimate(scene.reference, scene.sources, RANGE)
-    assert found.depth.shape == scene.truth.shape
-    assert found.valid.float().mean() > 0.9
-    error = errors(found, scene.truth)
-    assert error.abs().median() < 0.5 * footprint
-    # A slip of half a pixel between the grids would move the slope by a quarter of a footprint.
-    assert error.median().abs() < 0.1 * footprint
+def test_bad_seeds_do_not_spoil_the_result(make_scene, make_plane, footprint) -> None:
+    scene = make_scene(make_plane(slope=(0.3, -0.2)))
+    points = points_from_depth(scene.reference.model, scene.truth)[::9, ::9].reshape(-1, 3)
+    generator = torch.Generator().manual_seed(3)
+    far_off = points + 0.2 * torch.rand(points.shape, generator=generator) - 0.1
+    unseeded = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
+    for seeds in (points, far_off, points[:1], points + 50):
+        found = PatchMatch().estimate(scene.reference, scene.sources, RANGE, seeds)
+        assert found.valid.sum() > 0.99 * unseeded.valid.sum()
+        assert errors(found, scene.truth).abs().median() < 0.25 * footprint
 
 
 def test_number_of_depths_can_be_given(make_scene, make_plane, footprint) -> None:
     scene = make_scene(make_plane())
-    found = PlaneSweep(PlaneSweepOptions(num_depths=24)).estimate(
+    found = PatchMatch(PatchMatchOptions(num_depths=24)).estimate(
         scene.reference, scene.sources, RANGE
     )
     assert errors(found, scene.truth).abs().median() < 0.25 * footprint
@@ -227,13 +228,13 @@ def test_number_of_depths_can_be_given(make_scene, make_plane, footprint) -> Non
 def test_impossible_range_is_refused(make_scene, make_plane, depth_range) -> None:
     scene = make_scene(make_plane())
     with pytest.raises(DataError, match="depth range of cam0"):
-        PlaneSweep().estimate(scene.reference, scene.sources, depth_range)
+        PatchMatch().estimate(scene.reference, scene.sources, depth_range)
 
 
 def test_reference_without_sources_is_refused(make_scene, make_plane) -> None:
     scene = make_scene(make_plane())
     with pytest.raises(DataError, match="cam0 has no source views"):
-        PlaneSweep().estimate(scene.reference, [], RANGE)
+        PatchMatch().estimate(scene.reference, [], RANGE)
 
 
 def test_every_named_engine_can_be_made() -> None:
@@ -243,33 +244,27 @@ def test_every_named_engine_can_be_made() -> None:
 
 
 def test_engine_takes_its_options_by_name() -> None:
-    engine = create_engine("plane_sweep", {"window_radius": 5})
-    assert isinstance(engine, PlaneSweep)
-    assert engine.options == PlaneSweepOptions(window_radius=5)
+    engine = create_engine("patchmatch", {"window_radius": 5})
+    assert isinstance(engine, PatchMatch)
+    assert engine.options == PatchMatchOptions(window_radius=5)
 
 
 def test_unknown_engine_and_option_are_config_errors() -> None:
-    with pytest.raises(ConfigError, match="no dense engine is called 'sgm'; known are plane_sweep"):
+    with pytest.raises(ConfigError, match="no dense engine is called 'sgm'; known are patchmatch"):
         create_engine("sgm")
     with pytest.raises(ConfigError, match="window_raduis"):
-        create_engine("plane_sweep", {"window_raduis": 5})
+        create_engine("patchmatch", {"window_raduis": 5})
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("scale", 0.0),
-        ("scale", 1.5),
-        ("levels", 0),
         ("window_radius", 0),
-        ("step_px", -1.0),
         ("num_depths", 2),
-        ("band_px", 0),
-        ("min_score", 1.0),
         ("min_confidence", -0.1),
-        ("chunk_samples", 0),
+        ("min_confidence", 1.0),
     ],
 )
 def test_impossible_options_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{name} is"):
-        PlaneSweepOptions(**{name: value})
+        PatchMatchOptions(**{name: value})

@@ -1,6 +1,6 @@
-"""Depth maps: one engine protocol, one registry, and a refractive plane sweep."""
+"""Depth maps: one engine protocol, one registry, and a refractive PatchMatch."""
 
 from .engine import DenseEngine, create_engine, engine_names
-from .plane_sweep import PlaneSweep, PlaneSweepOptions
+from .patchmatch import PatchMatch, PatchMatchOptions
 
-__all__ = ["DenseEngine", "PlaneSweep", "PlaneSweepOptions", "create_engine", "engine_names"]
+__all__ = ["DenseEngine", "PatchMatch", "PatchMatchOptions", "create_engine", "engine_names"]

@@ -3,16 +3,22 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from ..errors import ConfigError
 from ..types import DepthMap, View
-from .plane_sweep import PlaneSweep, PlaneSweepOptions
+from .patchmatch import PatchMatch, PatchMatchOptions
 
 
 class DenseEngine(Protocol):
     """Estimates the depth map of one view from others of the same instant."""
 
     def estimate(
-        self, reference: View, sources: Sequence[View], depth_range: tuple[float, float]
+        self,
+        reference: View,
+        sources: Sequence[View],
+        depth_range: tuple[float, float],
+        seeds: Tensor | None = None,
     ) -> DepthMap:
         """Depth map of ``reference``.
 
@@ -20,15 +26,16 @@ class DenseEngine(Protocol):
             reference: View that gets the depth map.
             sources: Views that it is matched with.
             depth_range: Least and greatest ray depth of the scene in this view, metres.
+            seeds: Points near the surface, world frame, shape (M, 3), metres.
         """
 
 
-def _plane_sweep(options: Mapping[str, Any]) -> DenseEngine:
-    return PlaneSweep(PlaneSweepOptions(**options))
+def _patchmatch(options: Mapping[str, Any]) -> DenseEngine:
+    return PatchMatch(PatchMatchOptions(**options))
 
 
 _ENGINES: dict[str, Callable[[Mapping[str, Any]], DenseEngine]] = {
-    "plane_sweep": _plane_sweep,
+    "patchmatch": _patchmatch,
 }
 
 
@@ -38,7 +45,7 @@ def engine_names() -> tuple[str, ...]:
 
 
 def create_engine(
-    name: str = "plane_sweep", options: Mapping[str, Any] | None = None
+    name: str = "patchmatch", options: Mapping[str, Any] | None = None
 ) -> DenseEngine:
     """An engine by name.
 

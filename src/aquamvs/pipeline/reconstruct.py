@@ -215,26 +215,23 @@ def _densify(
     fusion = FusionOptions(min_consistent_views=section.min_consistent_views)
     stage = Stage.DEPTH_ESTIMATION
     with recorder.stage(stage):
-        engine = create_engine("plane_sweep", options)
+        engine = create_engine("patchmatch", options)
         ranges = depth_range_per_view(sparse, views, margin=section.depth_margin)
         raw = [
             engine.estimate(
                 view,
                 [views[pair.source] for pair in pairs if pair.reference == view.name],
                 ranges[view.name],
+                sparse.points,
             )
             for view in _counted(views.references, stage, len(views.references), progress)
         ]
     with recorder.stage(Stage.FUSION):
         progress(Stage.FUSION, 0, 2)
-        consistency = (
-            consistency_maps(views.views, raw, fusion)
-            if config.runtime.save_consistency_maps
-            else ()
-        )
-        depth_maps = filter_depth_maps(views.views, raw, fusion)
+        consistency = consistency_maps(views.views, raw, fusion)
+        depth_maps = filter_depth_maps(views.views, raw, fusion, consistency=consistency)
         progress(Stage.FUSION, 1, 2)
-        cloud = fuse(views.views, raw, fusion)
+        cloud = fuse(views.views, depth_maps, fusion)
         progress(Stage.FUSION, 2, 2)
         if len(cloud) == 0:
             raise StageError(
@@ -242,9 +239,8 @@ def _densify(
                 "reconstruction.min_confidence"
             )
     mesh = _mesh(cloud, config, recorder, progress)
-    return Reconstruction(
-        cloud, mesh, depth_maps=depth_maps, sparse=sparse, consistency=consistency
-    )
+    wanted = consistency if config.runtime.save_consistency_maps else ()
+    return Reconstruction(cloud, mesh, depth_maps=depth_maps, sparse=sparse, consistency=wanted)
 
 
 def _sweep(

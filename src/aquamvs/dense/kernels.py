@@ -1,0 +1,405 @@
+"""The hot loop of PatchMatch, compiled for the CPU (numba).
+
+The arithmetic is that of :class:`~.patches.TensorPatchMatcher`, which stays the reference and runs
+on other devices; tests compare the two. All values are float32.
+"""
+
+# Literals are wrapped, because a bare one would turn the arithmetic into float64.
+
+import numpy as np
+
+from ..surface.compiler import compiled_sums as compiled
+
+_F = np.float32
+_ZERO, _ONE = _F(0), _F(1)
+_NAN, _INF = _F(np.nan), _F(np.inf)
+_EPS = _F(np.finfo(np.float32).eps)
+_NEWTON_STEPS = 3
+# Places in a camera's coefficients; see ``RefractiveProjectionModel.coefficients``.
+_CENTRE, _ROWS, _NORMAL, _HEIGHT, _INDEX, _REFRACTIVE = 0, 3, 15, 18, 19, 20
+
+
+@compiled
+def _bend(camera, points, path):  # type: ignore[no-untyped-def]
+    """Solve Snell's law for points, shape (9, K), as ``RefractiveProjectionModel`` does."""
+    cx, cy, cz = camera[_CENTRE], camera[_CENTRE + 1], camera[_CENTRE + 2]
+    lx, ly, lz = camera[_ROWS + 9], camera[_ROWS + 10], camera[_ROWS + 11]
+    height, ratio = camera[_HEIGHT], camera[_INDEX]
+    bend = _ONE - ratio * ratio
+    xs, ys, zs = points[0], points[1], points[2]
+    for k in range(path.shape[0]):
+        dx, dy, dz = xs[k] - cx, ys[k] - cy, zs[k] - cz
+        level = lx * dx + ly * dy + lz * dz
+        square = bend * (dx * dx + dy * dy + dz * dz - level * level)
+        kd = ratio * max(level - height, _ZERO)
+        w = _ONE / (height + kd)
+        for _ in range(_NEWTON_STEPS):
+            s = _ONE / np.sqrt(_ONE + square * w * w)
+            t = kd * s
+            w = (_ONE + t * w * (s * s - _ONE)) / (height + t * s * s)
+        path[k] = w
+
+
+@compiled
+def project_patch(camera, patches, k, w):  # type: ignore[no-untyped-def]
+    """Pixel of a point and its motion as the point moves along two tangents.
+
+    Args:
+        camera: Coefficients, shape (21,).
+        patches: X, Y, Z of each point, of its first and of its second tangent, shape (9, K).
+        k: Which point.
+        w: Its path, from :func:`_bend`.
+
+    Returns:
+        u, v, du/dp, du/dq, dv/dp, dv/dq; NaN where there is no path.
+    """
+    ux, uy, uz = camera[_ROWS], camera[_ROWS + 1], camera[_ROWS + 2]
+    vx, vy, vz = camera[_ROWS + 3], camera[_ROWS + 4], camera[_ROWS + 5]
+    wx, wy, wz = camera[_ROWS + 6], camera[_ROWS + 7], camera[_ROWS + 8]
+    lx, ly, lz = camera[_ROWS + 9], camera[_ROWS + 10], camera[_ROWS + 11]
+    nu, nv, nw = camera[_NORMAL], camera[_NORMAL + 1], camera[_NORMAL + 2]
+    height, ratio = camera[_HEIGHT], camera[_INDEX]
+    dx = patches[0, k] - camera[_CENTRE]
+    dy = patches[1, k] - camera[_CENTRE + 1]
+    dz = patches[2, k] - camera[_CENTRE + 2]
+    px, py, pz = patches[3, k], patches[4, k], patches[5, k]
+    qx, qy, qz = patches[6, k], patches[7, k], patches[8, k]
+    au = ux * dx + uy * dy + uz * dz
+    av = vx * dx + vy * dy + vz * dz
+    aw = wx * dx + wy * dy + wz * dz
+    pu, qu = ux * px + uy * py + uz * pz, ux * qx + uy * qy + uz * qz
+    pv, qv = vx * px + vy * py + vz * pz, vx * qx + vy * qy + vz * qz
+    pw, qw = wx * px + wy * py + wz * pz, wx * qx + wy * qy + wz * qz
+    visible = True
+    if camera[_REFRACTIVE] > _ZERO:
+        bend = _ONE - ratio * ratio
+        level = lx * dx + ly * dy + lz * dz
+        visible = level >= height
+        square = bend * (dx * dx + dy * dy + dz * dz - level * level)
+        s = _ONE / np.sqrt(_ONE + square * w * w)
+        t = ratio * max(level - height, _ZERO) * s * s * s
+        lift = w * level - _ONE
+        # How w changes along each tangent, by the implicit function theorem.
+        slope = w / (t + height)
+        p_level = lx * px + ly * py + lz * pz
+        q_level = lx * qx + ly * qy + lz * qz
+        p_half = dx * px + dy * py + dz * pz - level * p_level
+        q_half = dx * qx + dy * qy + dz * qz - level * q_level
+        p_w = slope * (bend * w * w * t * p_half - ratio * s * p_level)
+        q_w = slope * (bend * w * w * t * q_half - ratio * s * q_level)
+        p_lift, q_lift = w * p_level + p_w * level, w * q_level + q_w * level
+        pu, qu = w * pu + p_w * au + p_lift * nu, w * qu + q_w * au + q_lift * nu
+        pv, qv = w * pv + p_w * av + p_lift * nv, w * qv + q_w * av + q_lift * nv
+        pw, qw = w * pw + p_w * aw + p_lift * nw, w * qw + q_w * aw + q_lift * nw
+        au, av, aw = w * au + lift * nu, w * av + lift * nv, w * aw + lift * nw
+    scale = _ONE / aw if visible and aw > _EPS else _NAN
+    u, v = au * scale, av * scale
+    return (
+        u, v, (pu - u * pw) * scale, (qu - u * qw) * scale,
+        (pv - v * pw) * scale, (qv - v * qw) * scale,
+    )  # fmt: skip
+
+
+@compiled
+def _window(  # type: ignore[no-untyped-def]
+    gray, row, column, offsets, color_scale, floor, weight, lever
+):
+    """Weights of a reference window, sum 1, and times its deviations from the mean.
+
+    Returns:
+        Variance of the window and the noise floor; NaN where the window has no usable pixel.
+    """
+    rows, columns = gray.shape
+    centre = gray[row, column]
+    total, mean = _ZERO, _ZERO
+    for i in range(offsets.shape[0]):
+        r, c = row + offsets[i, 1], column + offsets[i, 0]
+        w, x = _ZERO, _ZERO
+        if r >= 0 and r < rows and c >= 0 and c < columns:
+            x = gray[r, c]
+            away = x - centre
+            w = _ONE / (_ONE + color_scale * away * away)
+            if np.isnan(w):
+                w, x = _ZERO, _ZERO
+        weight[i], lever[i] = w, x
+        total += w
+        mean += w * x
+    if not total > _ZERO:
+        return _NAN
+    mean /= total
+    variance = _ZERO
+    for i in range(offsets.shape[0]):
+        w = weight[i] / total
+        away = lever[i] - mean
+        weight[i], lever[i] = w, w * away
+        variance += w * away * away
+    return variance + floor
+
+
+@compiled
+def plane_costs(  # type: ignore[no-untyped-def]
+    gray, rays, images, starts, sizes, cameras, offsets, color_scale, floor,
+    pixels, depth, normal, active, out,
+):  # fmt: skip
+    """Cost of plane hypotheses against every source: 1 minus the bilaterally weighted NCC.
+
+    Args:
+        gray: Reference image, shape (H, W); NaN where it must not be used.
+        rays: Origin, direction and their derivatives by u and v, shape (H * W, 6, 3).
+        images: Source images, one after the other; NaN where they must not be used.
+        starts: Where each begins, shape (S,).
+        sizes: Width and height of each, shape (S, 2).
+        cameras: Coefficients of their models, shape (S, 21).
+        offsets: Of the window's samples from its centre, (column, row), shape (T, 2), int64.
+        color_scale: 1 over the square of the intensity difference that halves a weight.
+        floor: Variance that is noise.
+        pixels: Flat indices of the pixels to judge, shape (N,), int64.
+        depth: Ray depth of their hypotheses, shape (K, N).
+        normal: Unit normals, shape (K, N, 3).
+        active: Sources to ask, shape (N, S), bool.
+        out: Output, shape (N, S, K); NaN where a source does not see the patch or is not asked.
+    """
+    columns = gray.shape[1]
+    hypotheses, count = depth.shape
+    taps = offsets.shape[0]
+    across, down, reach = _offsets(offsets)
+    weight, lever = np.empty(taps, np.float32), np.empty(taps, np.float32)
+    value = np.empty(taps, np.float32)
+    patches = np.empty((9, hypotheses), np.float32)
+    path = np.empty(hypotheses, np.float32)
+    for n in range(count):
+        at = pixels[n]
+        own = _window(gray, at // columns, at % columns, offsets, color_scale, floor, weight, lever)
+        if np.isnan(own):
+            out[n] = _NAN
+            continue
+        for k in range(hypotheses):
+            _patch(rays[at], depth[k, n], normal[k, n], patches[:, k])
+        for s in range(starts.shape[0]):
+            if not active[n, s]:
+                out[n, s] = _NAN
+                continue
+            _bend(cameras[s], patches, path)
+            _correlate(
+                images[starts[s] :], sizes[s, 0], sizes[s, 1], cameras[s], patches, path,
+                across, down, reach, weight, lever, own, floor, value, out[n, s],
+            )  # fmt: skip
+
+
+@compiled
+def _offsets(offsets):  # type: ignore[no-untyped-def]
+    """Columns and rows of a window as float32, and the largest of either."""
+    across = np.empty(offsets.shape[0], np.float32)
+    down = np.empty(offsets.shape[0], np.float32)
+    reach = _ZERO
+    for i in range(offsets.shape[0]):
+        across[i], down[i] = offsets[i, 0], offsets[i, 1]
+        reach = max(reach, abs(across[i]), abs(down[i]))
+    return across, down, reach
+
+
+@compiled
+def improve(  # type: ignore[no-untyped-def]
+    gray, rays, images, starts, sizes, cameras, offsets, color_scale, floor,
+    pixels, weights, neighbours, proposed_depth, proposed_normal, steps, tilts,
+    nearest, farthest, least_weight, least_facing, depth, normal, cost,
+):  # fmt: skip
+    """One half of a checkerboard iteration: every pixel tries its neighbours' planes and more.
+
+    Args:
+        gray: As for :func:`plane_costs`.
+        rays: Likewise.
+        images: Likewise.
+        starts: Likewise.
+        sizes: Likewise.
+        cameras: Likewise.
+        offsets: Likewise.
+        color_scale: Likewise.
+        floor: Likewise.
+        pixels: Flat indices of the pixels of one colour, shape (N,), int64.
+        weights: Weight of each source for each pixel of the image, shape (H * W, S).
+        neighbours: (row, column) offsets to pixels of the other colour, in D groups of which the
+            best gives its plane, shape (D, M, 2), int64.
+        proposed_depth: Planes to try at every pixel of the image, shape (Q, H * W).
+        proposed_normal: Their normals, shape (Q, H * W, 3).
+        steps: Random changes of the depth to try, shape (R, N), metres.
+        tilts: Random changes of the normal, shape (R, N, 3).
+        nearest: Least ray depth.
+        farthest: Greatest ray depth.
+        least_weight: Sources with less are not asked.
+        least_facing: Least cosine between the ray and the plane's normal.
+        depth: Ray depth of the image's pixels, shape (H * W,); changed in place.
+        normal: Their unit normals, shape (H * W, 3); changed in place.
+        cost: Their cost, shape (H * W,); changed in place.
+    """
+    rows, columns = gray.shape
+    taps, sources = offsets.shape[0], starts.shape[0]
+    groups, proposals, trials = neighbours.shape[0], proposed_depth.shape[0], steps.shape[0]
+    most = groups + proposals + trials
+    across, down, reach = _offsets(offsets)
+    weight, lever = np.empty(taps, np.float32), np.empty(taps, np.float32)
+    value = np.empty(taps, np.float32)
+    patches = np.empty((9, most), np.float32)
+    path, costs = np.empty(most, np.float32), np.empty(most, np.float32)
+    sums = np.empty(most, np.float32)
+    depths, normals = np.empty(most, np.float32), np.empty((most, 3), np.float32)
+    for n in range(pixels.shape[0]):
+        at = pixels[n]
+        row, column = at // columns, at % columns
+        own = _window(gray, row, column, offsets, color_scale, floor, weight, lever)
+        if np.isnan(own):
+            continue
+        ray = rays[at]
+        for g in range(groups):
+            best, least = at, _INF
+            for m in range(neighbours.shape[1]):
+                r, c = row + neighbours[g, m, 0], column + neighbours[g, m, 1]
+                if r >= 0 and r < rows and c >= 0 and c < columns:
+                    other = r * columns + c
+                    if cost[other] < least:
+                        best, least = other, cost[other]
+            above, below = _ZERO, _ZERO
+            for i in range(3):
+                normals[g, i] = normal[best, i]
+                point = rays[best, 0, i] + depth[best] * rays[best, 1, i]
+                above += normal[best, i] * (point - ray[0, i])
+                below += normal[best, i] * ray[1, i]
+            depths[g] = above / below
+        for q in range(proposals):
+            depths[groups + q] = proposed_depth[q, at]
+            normals[groups + q] = proposed_normal[q, at]
+        for t in range(trials):
+            k = groups + proposals + t
+            depths[k] = depth[at] + steps[t, n]
+            length = _ZERO
+            for i in range(3):
+                normals[k, i] = normal[at, i] + tilts[t, n, i]
+                length += normals[k, i] * normals[k, i]
+            normals[k] /= np.sqrt(length)
+        count = 0
+        for k in range(most):
+            facing = _ZERO
+            for i in range(3):
+                facing -= normals[k, i] * ray[1, i]
+            if depths[k] >= nearest and depths[k] <= farthest and facing >= least_facing:
+                depths[count], normals[count] = depths[k], normals[k]
+                count += 1
+        if count == 0:
+            continue
+        for k in range(count):
+            _patch(ray, depths[k], normals[k], patches[:, k])
+        total = _ZERO
+        sums[:] = _ZERO
+        for s in range(sources):
+            share = weights[at, s]
+            if share < least_weight:
+                continue
+            total += share
+            _bend(cameras[s], patches, path[:count])
+            _correlate(
+                images[starts[s] :], sizes[s, 0], sizes[s, 1], cameras[s], patches, path[:count],
+                across, down, reach, weight, lever, own, floor, value, costs[:count],
+            )  # fmt: skip
+            for k in range(count):
+                # A source that loses sight of the patch tells nothing in favour of it.
+                sums[k] += share * (_ONE if np.isnan(costs[k]) else costs[k])
+        best = 0
+        for k in range(1, count):
+            if sums[k] < sums[best]:
+                best = k
+        if total > _ZERO and sums[best] / total < cost[at]:
+            cost[at], depth[at] = sums[best] / total, depths[best]
+            normal[at] = normals[best]
+
+
+@compiled
+def _patch(ray, depth, normal, patch):  # type: ignore[no-untyped-def]
+    """A plane's point on a ray, and how it moves along the plane from pixel to pixel."""
+    facing = _ZERO
+    u_rise, v_rise = _ZERO, _ZERO
+    for i in range(3):
+        patch[i] = ray[0, i] + depth * ray[1, i]
+        patch[3 + i] = ray[2, i] + depth * ray[4, i]
+        patch[6 + i] = ray[3, i] + depth * ray[5, i]
+        facing += normal[i] * ray[1, i]
+        u_rise += normal[i] * patch[3 + i]
+        v_rise += normal[i] * patch[6 + i]
+    for i in range(3):
+        patch[3 + i] -= u_rise / facing * ray[1, i]
+        patch[6 + i] -= v_rise / facing * ray[1, i]
+
+
+@compiled
+def _correlate(  # type: ignore[no-untyped-def]
+    image, width, height, camera, patches, path,
+    across, down, reach, weight, lever, own, floor, value, costs,
+):  # fmt: skip
+    """1 - NCC of warped windows; NaN where the source does not see the centre or half of it."""
+    taps = across.shape[0]
+    right, bottom = _F(width - 1), _F(height - 1)
+    last_column, last_row, stride = np.int32(width - 2), np.int32(height - 2), np.int32(width)
+    for k in range(costs.shape[0]):
+        u, v, uu, uv, vu, vv = project_patch(camera, patches, k, path[k])
+        costs[k] = _NAN
+        if not (u >= _ZERO and u <= right and v >= _ZERO and v <= bottom):
+            continue
+        span_x, span_y = reach * (abs(uu) + abs(uv)), reach * (abs(vu) + abs(vv))
+        if u >= span_x and u + span_x <= right and v >= span_y and v + span_y <= bottom:
+            for i in range(taps):
+                x, y = u + uu * across[i] + uv * down[i], v + vu * across[i] + vv * down[i]
+                j, r = min(np.int32(x), last_column), min(np.int32(y), last_row)
+                fx, fy = x - _F(j), y - _F(r)
+                at = np.uintp(r * stride + j)
+                below = at + np.uintp(width)
+                top = image[at] + fx * (image[at + np.uintp(1)] - image[at])
+                base = image[below] + fx * (image[below + np.uintp(1)] - image[below])
+                value[i] = top + fy * (base - top)
+            mean, square, product = _ZERO, _ZERO, _ZERO
+            for i in range(taps):
+                mean += weight[i] * value[i]
+                square += weight[i] * value[i] * value[i]
+                product += lever[i] * value[i]
+            if not np.isnan(mean):
+                variance = max(square - mean * mean, _ZERO) + floor
+                costs[k] = _ONE - product / np.sqrt(own * variance)
+                continue
+        costs[k] = _partial(
+            image, width, height, u, v, uu, uv, vu, vv, across, down, weight, lever, floor
+        )
+
+
+@compiled
+def _partial(  # type: ignore[no-untyped-def]
+    image, width, height, u, v, uu, uv, vu, vv, across, down, weight, lever, floor
+):
+    """:func:`_correlate` over those samples of the window that the source has."""
+    right, bottom = _F(width - 1), _F(height - 1)
+    total, mean, theirs, cross, square, squares = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
+    for i in range(across.shape[0]):
+        w = weight[i]
+        x, y = u + uu * across[i] + uv * down[i], v + vu * across[i] + vv * down[i]
+        if not (w > _ZERO and x >= _ZERO and x <= right and y >= _ZERO and y <= bottom):
+            continue
+        j, r = min(np.int32(x), np.int32(width - 2)), min(np.int32(y), np.int32(height - 2))
+        fx, fy = x - _F(j), y - _F(r)
+        at = np.uintp(r * np.int32(width) + j)
+        below = at + np.uintp(width)
+        top = image[at] + fx * (image[at + np.uintp(1)] - image[at])
+        base = image[below] + fx * (image[below + np.uintp(1)] - image[below])
+        sample = top + fy * (base - top)
+        if np.isnan(sample):
+            continue
+        away = lever[i] / w  # the reference's deviation from its mean
+        total += w
+        mean += w * away
+        theirs += w * sample
+        cross += w * away * sample
+        square += w * away * away
+        squares += w * sample * sample
+    if total < _F(0.5):
+        return _NAN
+    mean /= total
+    theirs /= total
+    own = max(square / total - mean * mean, _ZERO) + floor
+    variance = max(squares / total - theirs * theirs, _ZERO) + floor
+    return _ONE - (cross / total - mean * theirs) / np.sqrt(own * variance)

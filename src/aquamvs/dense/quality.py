@@ -1,0 +1,211 @@
+"""From planes to depths: fractions of pixels, sides of jumps, smoothing, and what to leave out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..surface.filters import isolated, local_rms, smooth_pairs, specks
+from .patches import PatchMatcher, PlaneMap, RayField, combine
+from .selection import best_half_mean
+
+_SUB_STEP_PX = 0.5
+"""Image motion between the three depths of the parabola."""
+_LEAST_SHARE = 0.05
+"""Sources with a smaller weight stay out of the parabola."""
+_JUMP_PX = 3.0
+"""Image motion between two surfaces that makes them compete for the pixels near their border."""
+_JUMP_RADIUS = 4
+"""Half the side of the neighbourhood searched for other surfaces: a window's reach and one more."""
+_DECISIVE = 0.15
+"""Lead in cost that the winner of a contest needs; the pixel is left out otherwise."""
+_SIGNIFICANT = 6.0
+"""A depth difference above this many times the noise is relief, which smoothing leaves alone."""
+_FLATTEST_PX, _ROUGHEST_PX = 0.5, 3.0
+"""Bounds of what smoothing may take for noise, px of image motion."""
+_SMOOTHING_SIGMA = 1.5
+"""Smoothing of the result, px: as wide as the matching window, whose detail is noise."""
+_SCATTER_SIGMA = 3.0
+"""Window over which the estimates' scatter is measured, px."""
+_SCATTER_SCALE = 1.45
+"""Error of a smoothed pixel over the roughness that the smoothing took away: measured on bower,
+box and low-texture scenes of development seeds."""
+_SIGMA_FLOOR_PX = 0.02
+_LOOSEST_MATCH_PX = 0.45
+"""A minimum so flat or so noisy that it fixes the image motion no better is no match."""
+_LEAST_ISLAND = 50
+"""Cut-off pieces of fewer pixels are chance matches: about the area of one matching window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """Depths of an image's pixels and what is known of their quality; all of shape (H, W).
+
+    Attributes:
+        depth: Ray depth, metres; NaN where unknown.
+        sigma: 1-sigma uncertainty of it, metres; NaN where unknown.
+        confidence: Weighted NCC, in [0, 1]; 0 where unknown.
+    """
+
+    depth: Tensor
+    sigma: Tensor
+    confidence: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Optimum:
+    """Minimum of the cost along each ray, all of shape (P,).
+
+    Attributes:
+        depth: Of the parabola's vertex, metres; NaN where there is no minimum.
+        cost: At the middle depth.
+        noise: Of the depth if residuals were independent from pixel to pixel, metres.
+    """
+
+    depth: Tensor
+    cost: Tensor
+    noise: Tensor
+
+
+def finish(
+    matcher: PatchMatcher,
+    small: PatchMatcher,
+    planes: PlaneMap,
+    weights: Tensor,
+    motion: Tensor,
+    window_pixels: int,
+) -> Depths:
+    """Final depths of planes that were optimised at the full resolution.
+
+    Args:
+        matcher: At the full resolution.
+        small: The same with a small window, for the contest beside jumps.
+        planes: One per pixel.
+        weights: Of the sources, shape (P, S).
+        motion: Image motion, px per metre of ray depth, shape (P,).
+        window_pixels: Number of pixels in the matching window.
+    """
+    width, height = matcher.rays.size
+    found = _sub_step(matcher, planes, weights, motion, window_pixels)
+    depth = _continued(matcher.rays, found.depth, planes.normal, motion, window_pixels)
+    depth = _contest(matcher, small, depth, planes.normal, motion)
+    depth, motion, noise, cost = (
+        values.reshape(height, width) for values in (depth, motion, found.noise, found.cost)
+    )
+    noise = torch.where(torch.isfinite(noise), noise, 0.0)
+    limit = (_SIGNIFICANT * noise).maximum(_FLATTEST_PX / motion).minimum(_ROUGHEST_PX / motion)
+    smooth = smooth_pairs(depth, limit, _SMOOTHING_SIGMA)
+    roughness = depth - smooth
+    scatter = local_rms(roughness, torch.isfinite(roughness) & (roughness != 0), _SCATTER_SIGMA)
+    scatter = torch.where(torch.isfinite(scatter), scatter, noise)
+    sigma = torch.hypot(_SCATTER_SCALE * scatter, _SIGMA_FLOOR_PX / motion)
+    confidence = (1 - cost).clamp(0, 1)
+    depth = torch.where(sigma * motion < _LOOSEST_MATCH_PX, smooth, torch.nan)
+    jump = _JUMP_PX / float(motion.median())
+    depth = torch.where(isolated(depth, jump), torch.nan, depth)
+    depth = torch.where(specks(depth, jump, _LEAST_ISLAND), torch.nan, depth)
+    known = torch.isfinite(depth)
+    return Depths(
+        depth,
+        torch.where(known, sigma, torch.nan),
+        torch.where(known, confidence, 0.0),
+    )
+
+
+def _sub_step(
+    matcher: PatchMatcher, planes: PlaneMap, weights: Tensor, motion: Tensor, window_pixels: int
+) -> _Optimum:
+    """Vertex of the parabola through three depths, the normal held fixed."""
+    step = _SUB_STEP_PX / motion
+    depth = torch.stack([planes.depth - step, planes.depth, planes.depth + step])
+    normal = planes.normal.expand(3, -1, 3)
+    asked = weights >= _LEAST_SHARE
+    costs = matcher.costs(matcher.rays.pixels(), depth, normal, asked)
+    weights = torch.where(asked & torch.isfinite(costs).all(-1), weights, 0.0)
+    before, here, after = combine(costs, weights).unbind(1)
+    bend = before - 2 * here + after
+    offset = (before - after) / (2 * bend)
+    fixed = (bend > 0) & (offset.abs() < 1)
+    total, square = weights.sum(1), (weights * weights).sum(1)
+    sources = total * total / square.clamp(min=1e-6)
+    # The vertex has the variance of the mean residual over the curvature.
+    noise = step * (2 * here / (bend * window_pixels * sources)).sqrt()
+    return _Optimum(torch.where(fixed, planes.depth + offset * step, torch.nan), here, noise)
+
+
+def _continued(
+    rays: RayField, depth: Tensor, normal: Tensor, motion: Tensor, window_pixels: int
+) -> Tensor:
+    """Depths, shape (P,), with the image's border on the planes of the first whole windows.
+
+    A window cut by the border lies on one side of its centre, and errs there with its normal.
+    """
+    width, height = rays.size
+    radius = min(int(window_pixels**0.5) // 2, (width - 1) // 2, (height - 1) // 2)
+    pixels = rays.pixels()
+    row = (pixels // width).clamp(radius, height - 1 - radius)
+    column = (pixels % width).clamp(radius, width - 1 - radius)
+    inner = row * width + column
+    plane = rays.meet(pixels, rays.points(inner, depth[inner]), normal[inner])
+    near = ((plane - depth) * motion).abs() < _JUMP_PX
+    return torch.where(near & (inner != pixels), plane, depth)
+
+
+def _contest(
+    matcher: PatchMatcher, small: PatchMatcher, depth: Tensor, normal: Tensor, motion: Tensor
+) -> Tensor:
+    """Give the pixels beside a jump to the surface that fits a small window best.
+
+    A matching window beside a jump follows the side with more texture, whichever side its centre is
+    on. The nearest and the farthest plane around compete with the pixel's own.
+
+    Returns:
+        Depths, shape (P,), metres; NaN where the contest was close.
+    """
+    rays = matcher.rays
+    width, height = rays.size
+    pixels = rays.pixels()
+    level = (depth * rays.descent(pixels)).reshape(1, 1, height, width)
+    side, radius = 2 * _JUMP_RADIUS + 1, _JUMP_RADIUS
+    rivals = [
+        functional.max_pool2d(
+            torch.where(torch.isfinite(level), sign * level, -torch.inf),
+            side,
+            1,
+            radius,
+            return_indices=True,
+        )[1].reshape(-1)
+        for sign in (-1, 1)
+    ]
+    nearest, farthest = (
+        rays.meet(pixels, rays.points(rival, depth[rival]), normal[rival]) for rival in rivals
+    )
+    contested = torch.isfinite(depth) & ((farthest - nearest) * motion > _JUMP_PX)
+    index = contested.nonzero()[:, 0]
+    depths = torch.stack([depth[index], nearest[index], farthest[index]])
+    normals = torch.stack([normal[at[index]] for at in (pixels, *rivals)])
+    everyone = torch.ones(len(index), len(small.sources), dtype=torch.bool, device=depth.device)
+    costs = small.costs(index, depths, normals, everyone)
+    # The better half of the sources: the others may not see what is behind the jump.
+    score = 1 - best_half_mean((1 - costs).movedim(1, 0))
+    score = _shared(score, index, (height, width))
+    least, winner = score.min(1)
+    won = depths.gather(0, winner[None])[0]
+    other = ((depths - won) * motion[index]).abs() > _JUMP_PX / 2
+    lead = torch.where(other.T, score, torch.inf).amin(1) - least
+    depth = depth.clone()
+    depth[index] = torch.where(lead > _DECISIVE, won, torch.nan)
+    return depth
+
+
+def _shared(score: Tensor, index: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Scores of some pixels, averaged over those of them in a 3 x 3 neighbourhood, shape (N, K)."""
+    count = score.shape[1]
+    planes = torch.zeros(count + 1, shape[0] * shape[1], dtype=score.dtype, device=score.device)
+    planes[:count, index] = score.T
+    planes[count, index] = 1.0
+    mean = functional.avg_pool2d(planes.reshape(1, -1, *shape), 3, 1, 1).reshape(count + 1, -1)
+    return (mean[:count, index] / mean[count, index]).T
