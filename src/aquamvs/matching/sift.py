@@ -204,25 +204,28 @@ def detect_sift(
         enable_precise_upscale=True,
     )
     mask = np.ascontiguousarray(view.mask.cpu().numpy()).astype(np.uint8) * 255
-    keypoints, descriptors = detector.detectAndCompute(
-        grey_image(view.image, clahe_clip_limit), mask
-    )
-    if descriptors is None or not keypoints:
-        return Features.empty(_DESCRIPTOR)
+    grey = grey_image(view.image, clahe_clip_limit)
+    keypoints = detector.detect(grey, mask)
     table = torch.tensor(
         [(*k.pt, k.response, k.size, k.angle) for k in keypoints], dtype=torch.float64
+    ).reshape(-1, 5)
+    order = torch.from_numpy(np.lexsort(table.numpy().T[[4, 3, 0, 1]]))
+    table = table[order]
+    chosen = spread_selection(
+        table[:, :2].float(), table[:, 2].float(), size=view.size, limit=max_keypoints
     )
-    features = Features(
+    if len(chosen) == 0:
+        return Features.empty(_DESCRIPTOR)
+    # Described after the selection: of tens of thousands most would be described in vain.
+    kept = [keypoints[i] for i in order[chosen].tolist()]
+    _, descriptors = detector.compute(grey, kept)
+    table = table[chosen]
+    return Features(
         table[:, :2].float(),
         root_sift(torch.from_numpy(descriptors)),
         table[:, 2].float(),
         table[:, 3].float(),
         torch.deg2rad(table[:, 4]).float(),
-    )
-    order = torch.from_numpy(np.lexsort(table.numpy().T[[4, 3, 0, 1]]))
-    features = features.select(order)
-    return features.select(
-        spread_selection(features.pixels, features.scores, size=view.size, limit=max_keypoints)
     )
 
 

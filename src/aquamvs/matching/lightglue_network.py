@@ -1,0 +1,140 @@
+"""LightGlue's network: kornia's implementation, in the sizes that AquaMVS has weights for.
+
+kornia's own loading is not used (it downloads, and takes files that do not fit); two of its habits
+are switched off. Early stopping and pruning of keypoints make the result depend on thresholds
+trained for other data, and hide the full assignment that guidance needs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from .base import Features
+from .checkpoints import load_strictly, read_tensors
+
+_RELEASED_NAME = re.compile(r"^(self|cross)_attn\.(\d+)\.")
+"""The release lists attention blocks by kind; kornia lists them by layer."""
+
+_LEAST_SCALE = 1e-3
+"""Stands for the scale of detectors that have none, px."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LightGlueDesign:
+    """Size and input of a LightGlue.
+
+    Attributes:
+        dimension: Length of a descriptor.
+        width: Length of a token inside of the network.
+        layers: Number of layers, each of self- and cross-attention.
+        oriented: The network reads the keypoints' scales and orientations.
+        turnable: It reads places over half the image's diagonal, so that a turned image is within
+            the same bounds, and the logarithm of scales to base 2, in which a zoom is a shift.
+    """
+
+    dimension: int
+    width: int = 256
+    layers: int = 9
+    oriented: bool = False
+    turnable: bool = False
+
+    def build(self) -> nn.Module:
+        """The network with random weights."""
+        from kornia.feature import LightGlue
+
+        with _flash_attention_kept():
+            network: nn.Module = LightGlue(
+                features=None,  # type: ignore[arg-type]  # kornia's own way of loading nothing
+                input_dim=self.dimension,
+                descriptor_dim=self.width,
+                add_scale_ori=self.oriented,
+                n_layers=self.layers,
+                depth_confidence=-1,
+                width_confidence=-1,
+            )
+        return network
+
+    def network_input(
+        self, features: Features, size: tuple[float, float], device: torch.device | str
+    ) -> dict[str, Tensor]:
+        """One image's part of the network's input; ``size`` is (width, height)."""
+        pixels, scales = features.pixels, features.scales
+        if self.turnable:
+            side = math.hypot(*size)
+            pixels = pixels + pixels.new_tensor([(side - size[0]) / 2, (side - size[1]) / 2])
+            scales = scales.clamp(min=_LEAST_SCALE).log2()
+            size = (side, side)
+        return {
+            "keypoints": pixels[None],
+            "descriptors": features.descriptors[None],
+            # The order is (width, height), unlike an image's shape; the wrong one is out of range.
+            "image_size": torch.tensor([size], dtype=torch.float32, device=device),
+            "scales": scales[None],
+            "oris": features.orientations[None],
+        }
+
+
+BUNDLED_DESIGN: Final = LightGlueDesign(
+    dimension=128, width=128, layers=5, oriented=True, turnable=True
+)
+"""Of the weights that AquaMVS trains and ships: 1.65 million parameters, on RootSIFT."""
+
+
+def log_assignment(
+    network: nn.Module, first: dict[str, Tensor], second: dict[str, Tensor]
+) -> Tensor:
+    """Logarithm of the assignment with its "no match" row and column, shape (N + 1, M + 1)."""
+    result: Tensor = network({"image0": first, "image1": second})["log_assignment"]
+    return result[0]
+
+
+def load_lightglue(
+    weights: Path, design: LightGlueDesign, *, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """LightGlue with the weights of a local file.
+
+    Args:
+        weights: Checkpoint in the layout of the official release, or in kornia's.
+        design: What the file must fit.
+        device: Where the network runs.
+
+    Returns:
+        The network in evaluation mode, float32.
+
+    Raises:
+        WeightsError: The file is no checkpoint of this network.
+    """
+    network = design.build()
+    state = {
+        _RELEASED_NAME.sub(r"transformers.\2.\1_attn.", name): tensor
+        for name, tensor in read_tensors(weights).items()
+    }
+    load_strictly(
+        network,
+        state,
+        path=weights,
+        model=f"LightGlue for {design.dimension}-d {'oriented ' if design.oriented else ''}"
+        f"features ({design.layers} layers of {design.width})",
+        derived=["confidence_thresholds"],
+        unused=[f"log_assignment.{layer}.r" for layer in range(design.layers)],
+    )
+    return network.eval().to(device)
+
+
+@contextmanager
+def _flash_attention_kept() -> Iterator[None]:
+    """Undo what kornia's constructor does to PyTorch's process-wide choice of attention."""
+    before: bool = torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_flash_sdp(before)

@@ -1,0 +1,211 @@
+"""Training of the bundled LightGlue (Lindenberger et al., ICCV 2023) on RootSIFT keypoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..datasets.noise import random_stream
+from ..io import atomic_path
+from ..matching.base import Features
+from ..matching.lightglue_network import BUNDLED_DESIGN, log_assignment
+from .data import TRAINING_SEEDS, TrainingView, training_scene, true_warp
+from .keypoints import FeatureBank, TrueAssignment, choose, placed, true_assignment
+from .loop import Run, Schedule, train
+
+WEIGHTS = "lightglue-bundled.safetensors"
+
+_SCHEDULE = Schedule(steps=2400, learning_rate=6e-4, warmup=150, average=0.998)
+_PAIRS_PER_STEP = 2
+_KEYPOINTS = (192, 640)
+"""Range of the number of keypoints per view."""
+_WINDOW = (0.45, 1.0)
+"""Range of the side of the part that is seen, over the image's."""
+_FREQUENCY = (1.0, 40.0)
+"""Range of the positional encoding's first frequencies, radians per half image."""
+_TEMPERATURE = 60.0
+"""Of the softmax over RootSIFT cosines with which training starts."""
+
+
+_WHOLE = 0.4
+"""Part of the pairs that are seen whole."""
+_LEAST_PAIRS = 8
+
+_Window = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Two sets of features, each with its (width, height), and the truth."""
+
+    first: tuple[Features, tuple[float, float]]
+    second: tuple[Features, tuple[float, float]]
+    truth: TrueAssignment
+
+
+def train_lightglue(run: Run) -> Path:
+    """Train, and write the weights in half precision into the run's folder.
+
+    Args:
+        run: Seed, folders, device, length.
+
+    Returns:
+        The weights' file.
+    """
+    from safetensors.torch import save_file
+
+    torch.manual_seed(run.seed)
+    network = initial_network().to(run.device)
+    run.report(f"preparing {len(TRAINING_SEEDS)} scenes")
+    bank = FeatureBank([training_scene(seed, run.work) for seed in TRAINING_SEEDS])
+    schedule = Schedule(
+        steps=run.steps or _SCHEDULE.steps,
+        learning_rate=_SCHEDULE.learning_rate,
+        warmup=_SCHEDULE.warmup,
+        average=_SCHEDULE.average,
+    )
+
+    def loss(model: nn.Module, step: int) -> tuple[Tensor, Mapping[str, float]]:
+        return _loss(model, bank, run, step)
+
+    network = train(network, loss, schedule, run)
+    path = run.out / WEIGHTS
+    with atomic_path(path) as temporary:
+        state = {
+            name: tensor.half().cpu().contiguous() for name, tensor in network.state_dict().items()
+        }
+        state.pop("confidence_thresholds")
+        save_file(state, temporary)
+    return path
+
+
+def initial_network() -> nn.Module:
+    """The network as an identity on RootSIFT: training starts from mutual nearest neighbours.
+
+    Every block adds nothing yet, the last projection keeps the descriptors, and the positional
+    encoding covers distances from the image down to neighbouring keypoints; orientations enter it
+    with whole multiples, so that a full turn is none.
+    """
+    network = BUNDLED_DESIGN.build()
+    state = network.state_dict()
+    width = BUNDLED_DESIGN.width
+    for name, tensor in state.items():
+        if name.endswith(("ffn.3.weight", "ffn.3.bias", "final_proj.bias")):
+            tensor.zero_()
+        elif name.endswith("final_proj.weight"):
+            tensor.copy_(torch.eye(width) * math.sqrt(_TEMPERATURE) * width**0.25)
+        elif name.endswith("matchability.bias"):
+            tensor.fill_(1.0)
+    encoding = state["posenc.Wr.weight"]
+    count = len(encoding)
+    low, high = np.log(_FREQUENCY)
+    magnitude = torch.exp(torch.linspace(low, high, count))
+    azimuth = torch.arange(count) * math.pi * (math.sqrt(5) - 1)
+    encoding[:, 0] = magnitude * azimuth.cos()
+    encoding[:, 1] = magnitude * azimuth.sin()
+    encoding[:, 2] = torch.tensor([0.0, 0.0, 0.5, 1.0]).repeat(count // 4)
+    encoding[:, 3] = torch.tensor([0.0, 1.0, 2.0, -1.0, 0.0]).repeat(count)[:count]
+    network.load_state_dict(state)
+    return network
+
+
+def _loss(
+    network: nn.Module, bank: FeatureBank, run: Run, step: int
+) -> tuple[Tensor, Mapping[str, float]]:
+    """Mean negative log-likelihood of the true assignments of a step's pairs."""
+    total: Tensor = torch.zeros((), device=run.device)
+    figures = {"precision": 0.0, "recall": 0.0}
+    for part in range(_PAIRS_PER_STEP):
+        rng = random_stream(run.seed, "lightglue pair", step, part)
+        drawn = _draw(bank, rng)
+        while drawn is None:
+            drawn = _draw(bank, rng)
+        first, second = (
+            BUNDLED_DESIGN.network_input(features.to(run.device), size, run.device)
+            for features, size in (drawn.first, drawn.second)
+        )
+        scores = log_assignment(network, first, second)
+        total = total + assignment_loss(scores, drawn.truth) / _PAIRS_PER_STEP
+        precision, recall = _quality(scores.detach(), drawn.truth)
+        figures["precision"] += precision / _PAIRS_PER_STEP
+        figures["recall"] += recall / _PAIRS_PER_STEP
+    return total, figures
+
+
+def assignment_loss(scores: Tensor, truth: TrueAssignment) -> Tensor:
+    """Negative log-likelihood: pairs against the keypoints that have none, half and half.
+
+    Args:
+        scores: Log-assignment, shape (N + 1, M + 1).
+        truth: True pairs; keypoints of which nothing is known do not count.
+
+    Returns:
+        Scalar.
+    """
+    i, j = truth.pairs.to(scores.device).unbind(-1)
+    alone = truth.unmatched.to(scores.device), truth.unmatched_source.to(scores.device)
+    negative = torch.cat([scores[:-1, -1][alone[0]], scores[-1, :-1][alone[1]]])
+    return -0.5 * scores[i, j].mean() - 0.5 * negative.sum() / max(len(negative), 1)
+
+
+def _draw(bank: FeatureBank, rng: np.random.Generator) -> _Drawn | None:
+    """A pair as the network sees it, and the truth; None where too little matches."""
+    number = int(rng.integers(len(bank.scenes)))
+    scene = bank.scenes[number]
+    i, j = (int(k) for k in rng.permutation(scene.pairs[int(rng.integers(len(scene.pairs)))]))
+    first, second = scene.views[i], scene.views[j]
+    features, others = (bank.features(number, k, int(rng.integers(2))) for k in (i, j))
+    limit = int(np.exp(rng.uniform(*np.log(_KEYPOINTS))))
+    window, other_window = _windows(first, second, rng)
+    features = choose(features, first.size, window, limit)
+    others = choose(others, second.size, other_window, limit)
+    truth = true_assignment(first, second, features, others)
+    if len(truth.pairs) < _LEAST_PAIRS:
+        return None
+    angle = rng.uniform(-math.pi, math.pi)
+    other_angle = angle + (rng.uniform(-math.pi, math.pi) if rng.random() < 0.5 else 0.0)
+    return _Drawn(placed(features, window, angle), placed(others, other_window, other_angle), truth)
+
+
+def _windows(
+    first: TrainingView, second: TrainingView, rng: np.random.Generator
+) -> tuple[_Window, _Window]:
+    """Parts of both views, (u0, v0, u1, v1), that show about the same; often the whole views."""
+    width, height = first.size
+    whole = (0.0, 0.0, float(width), float(height))
+    side = float(rng.uniform(*_WINDOW))
+    place = rng.uniform(0.0, 1.0, 2)
+    jitter = rng.normal(0, 0.1, 2)
+    if rng.random() < _WHOLE:
+        return whole, whole
+    corner = place * (1 - side) * (width, height)
+    middle = torch.tensor(corner + 0.5 * side * np.array([width, height]), dtype=torch.float32)
+    target, _ = true_warp(first, second, middle[None])
+    shown = target[0].numpy() if bool(torch.isfinite(target).all()) else middle.numpy()
+    shown = shown + jitter * (width, height)
+    other = np.clip(shown - 0.5 * side * np.array([width, height]), 0, None)
+    other = np.minimum(other, (1 - side) * np.array([width, height]))
+    return (
+        (*corner, corner[0] + side * width, corner[1] + side * height),
+        (*other, other[0] + side * width, other[1] + side * height),
+    )
+
+
+def _quality(scores: Tensor, truth: TrueAssignment) -> tuple[float, float]:
+    """Precision and recall of the mutual best pairs above a probability of 0.1."""
+    inner = scores[:-1, :-1]
+    best, column = inner.max(1)
+    row = inner.argmax(0)
+    index = torch.arange(len(best), device=best.device)
+    chosen = (row[column] == index) & (best > math.log(0.1))
+    right = torch.full_like(index, -1)
+    i, j = truth.pairs.to(scores.device).unbind(-1)
+    right[i] = j
+    hits = int((right[chosen] == column[chosen]).sum())
+    return hits / max(int(chosen.sum()), 1), hits / len(truth.pairs)
