@@ -14,8 +14,9 @@ import pytest
 import requests
 
 from aquamvs.datasets import fetch_published
-from aquamvs.datasets.published import ARCHIVE, CACHE_VARIABLE, DOI
+from aquamvs.datasets.published import ARCHIVE, DOI
 from aquamvs.errors import DataError
+from aquamvs.io import CACHE_VARIABLE
 
 RECORD = DOI.rsplit(".", 1)[1]
 

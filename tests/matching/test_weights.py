@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from aquamvs.errors import WeightsError
+from aquamvs.io import CACHE_VARIABLE
 from aquamvs.matching import WEIGHTS, WeightsFile, list_weights, resolve_weights
 from aquamvs.matching.checkpoints import load_strictly, read_tensors
-from aquamvs.matching.weights import CACHE_VARIABLE, cache_folder
+from aquamvs.matching.weights import weights_folder
 
 CONTENT = b"a small checkpoint" * 100
 
@@ -89,7 +90,7 @@ def test_without_a_network_one_sentence_says_what_to_do(cache):
     with pytest.raises(WeightsError) as error:
         resolve_weights(published(url))
     message = str(error.value)
-    for part in ("model.pth", str(cache), url, CACHE_VARIABLE, "matcher_type: sift"):
+    for part in ("model.pth", str(cache), url, CACHE_VARIABLE, "weights: bundled"):
         assert part in message
     assert "\n" not in message
 
@@ -162,7 +163,7 @@ def test_every_entry_of_the_table_is_complete():
 
 def test_the_default_cache_is_the_users_cache_folder(monkeypatch):
     monkeypatch.delenv(CACHE_VARIABLE)
-    assert cache_folder().parts[-2:] == ("aquamvs", "weights")
+    assert weights_folder().parts[-2:] == ("aquamvs", "weights")
 
 
 def small_network():

@@ -126,4 +126,20 @@ def _example(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-_COMMANDS: dict[str, Command] = {"run": _run, "benchmark": _benchmark, "example": _example}
+def _weights(options: argparse.Namespace) -> int:
+    from ..matching.weights import fetch_weights, weights_table
+
+    if options.fetch is not None:
+        for path in fetch_weights(options.fetch, progress=not options.quiet):
+            print(path)
+        return EXIT_DONE
+    print(weights_table())
+    return EXIT_DONE
+
+
+_COMMANDS: dict[str, Command] = {
+    "run": _run,
+    "benchmark": _benchmark,
+    "example": _example,
+    "weights": _weights,
+}

@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_benchmark(commands)
     _add_example(commands)
+    _add_weights(commands)
     return parser
 
 
@@ -103,6 +104,22 @@ def _add_example(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace OUT if it holds something"
+    )
+    _add_verbosity(parser)
+
+
+def _add_weights(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "weights",
+        "List the network weights, bundled and official, and say which are present; fetch official "
+        "ones.",
+    )
+    parser.add_argument(
+        "--fetch",
+        nargs="*",
+        metavar="NAME",
+        help="download these weights, or all that are missing where none is named",
     )
     _add_verbosity(parser)
 

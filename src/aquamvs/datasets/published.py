@@ -1,34 +1,24 @@
 """The published example dataset: fetched by DOI, checked, unzipped once, cached."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import DataError
+from ..io import cache_folder
 from .archive import extract_zip
 from .storage import new_folder
 
 DOI = "10.5281/zenodo.18702024"
 ARCHIVE = "aquamvs-example-dataset.zip"
-CACHE_VARIABLE = "AQUAMVS_CACHE"
-"""Environment variable that names the cache folder."""
-
-
-def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Cache folder: the argument, else ``AQUAMVS_CACHE``, else the user's cache folder."""
-    import pooch
-
-    chosen = cache_dir or os.environ.get(CACHE_VARIABLE) or pooch.os_cache("aquamvs")
-    return Path(chosen).expanduser()
 
 
 def fetch_published(cache_dir: str | Path | None = None, progress: bool = True) -> Path:
     """The published example dataset, downloaded on the first call.
 
     Args:
-        cache_dir: Folder for archive and dataset (see :func:`cache_folder`).
+        cache_dir: Folder for archive and dataset (see :func:`~aquamvs.io.cache_folder`).
         progress: Show a progress bar while downloading.
 
     Returns:

@@ -2,17 +2,20 @@
 
 from .arrays import load_depth_map, load_height_map, save_depth_map, save_height_map
 from .atomic import atomic_path
+from .cache import CACHE_VARIABLE, cache_folder
 from .frames import FrameSource, FrameSources, ImageFolder, VideoFile, open_sources
 from .images import image_size, read_image, read_mask, write_image
 from .mesh_export import export_mesh
 from .ply import load_mesh, load_point_cloud, save_mesh, save_point_cloud
 
 __all__ = [
+    "CACHE_VARIABLE",
     "FrameSource",
     "FrameSources",
     "ImageFolder",
     "VideoFile",
     "atomic_path",
+    "cache_folder",
     "export_mesh",
     "image_size",
     "load_depth_map",

@@ -9,17 +9,15 @@ table are of the release files, each agreed on by several independent public rec
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from ..errors import WeightsError
-
-CACHE_VARIABLE: Final = "AQUAMVS_CACHE"
-"""Environment variable that names the cache folder."""
+from ..io import CACHE_VARIABLE, cache_folder
+from .bundled import BUNDLED, BUNDLED_MODELS, bundled_file
 
 _TIMEOUT_S = 30
 """Longest wait for a connection or for the next bytes; a slow download may take longer."""
@@ -137,23 +135,66 @@ WEIGHTS: Final[Mapping[str, WeightsFile]] = MappingProxyType({file.name: file fo
 """Every checkpoint that AquaMVS can load, by name."""
 
 
-def cache_folder() -> Path:
-    """Folder of downloaded weights: ``$AQUAMVS_CACHE/weights``, else in the user's cache folder."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser() / "weights"
-    import pooch
-
-    return Path(pooch.os_cache("aquamvs")) / "weights"
+def weights_folder() -> Path:
+    """Folder of downloaded weights, inside of the cache folder."""
+    return cache_folder() / "weights"
 
 
 def list_weights() -> tuple[WeightsStatus, ...]:
     """Every checkpoint and whether it lies in the cache, in the order of the table."""
-    folder = cache_folder()
+    folder = weights_folder()
     return tuple(
         WeightsStatus(file, folder / file.filename, (folder / file.filename).is_file())
         for file in WEIGHTS.values()
     )
+
+
+def weights_table() -> str:
+    """What is present, as text for a terminal: bundled weights first, then the official ones."""
+    rows = [("weights", "MB", "state", "licence")]
+    rows += [
+        (
+            f"{model} ({BUNDLED})",
+            f"{bundled_file(model).stat().st_size / 1e6:.1f}",
+            "present",
+            "MIT",
+        )
+        for model in BUNDLED_MODELS
+    ]
+    rows += [
+        (s.file.name, f"{s.file.size_mb:.1f}", _state(s), s.file.licence) for s in list_weights()
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        f"{name:{widths[0]}s}  {size:>{widths[1]}s}  {state:{widths[2]}s}  {licence}"
+        for name, size, state, licence in rows
+    ]
+    return "\n".join([*lines, f"official weights are looked for in {weights_folder()}"])
+
+
+def _state(status: WeightsStatus) -> str:
+    if status.present:
+        return "present"
+    return "missing" if status.file.url else "missing, get it from its authors"
+
+
+def fetch_weights(names: Iterable[str] = (), *, progress: bool = False) -> tuple[Path, ...]:
+    """Download official weights into the cache.
+
+    Args:
+        names: Of :data:`WEIGHTS`; none stands for all that are missing and may be downloaded.
+        progress: Show each download's progress on the terminal.
+
+    Returns:
+        Their files, each with the right checksum.
+
+    Raises:
+        WeightsError: See :func:`resolve_weights`.
+    """
+    wanted = list(names) or [
+        status.file.name for status in list_weights() if not status.present and status.file.url
+    ]
+    return tuple(resolve_weights(name, progress=progress) for name in wanted)
 
 
 def resolve_weights(
@@ -185,14 +226,15 @@ def resolve_weights(
     file = _lookup(name) if isinstance(name, str) else name
     if path is not None:
         return _explicit(file, Path(path).expanduser(), sha256)
-    cached = cache_folder() / file.filename
+    cached = weights_folder() / file.filename
     if cached.is_file():
         _check_sha256(cached, file.sha256, f"delete it, and weights {file.name!r} are fetched anew")
         return cached
     if file.url is None:
         raise WeightsError(
             f"weights {file.name!r}: {file.filename} is not at {cached} and is not downloaded "
-            f"automatically (licence: {file.licence}); obtain it from its authors and put it there"
+            f"automatically (licence: {file.licence}); obtain it from its authors and put it "
+            "there, or set `weights: bundled`"
         )
     if not download:
         raise WeightsError(_missing(file, cached, "downloading is switched off"))
@@ -244,7 +286,7 @@ def _missing(file: WeightsFile, target: Path, reason: str) -> str:
     return (
         f"weights {file.name!r}: {file.filename} ({file.size_mb:.0f} MB) is not at {target}, "
         f"and {reason}. Put the file from {file.url} there (the folder is set by "
-        f"{CACHE_VARIABLE}), or choose `matcher_type: sift`, which needs no weights"
+        f"{CACHE_VARIABLE}), or set `weights: bundled`, which needs no download"
     )
 
 

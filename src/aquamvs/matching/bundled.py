@@ -1,0 +1,44 @@
+"""The weights that are part of AquaMVS: trained by :mod:`aquamvs.training` on its renderings."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from ..errors import WeightsError
+
+BUNDLED: Final = "bundled"
+"""Name of these weights in a configuration, and in reports."""
+
+OFFICIAL: Final = "official"
+"""Name, likewise, of the weights that a network's authors publish."""
+
+BUNDLED_MODELS: Final = ("lightglue",)
+"""Models that have bundled weights; each has a file of tensors and a model card beside it."""
+
+
+def bundled_file(model: str) -> Path:
+    """The file of a bundled model.
+
+    Args:
+        model: One of :data:`BUNDLED_MODELS`.
+
+    Returns:
+        An existing file.
+
+    Raises:
+        WeightsError: It is not there: the installation is damaged.
+    """
+    path = Path(str(files(__package__) / "data" / f"{model}-{BUNDLED}.safetensors"))
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: the bundled weights are not there; expected them as a part of the package: "
+            "install AquaMVS again"
+        )
+    return path
+
+
+def bundled_card(model: str) -> str:
+    """The model card of a bundled model, Markdown: data, training, evaluation, limits."""
+    return bundled_file(model).with_suffix(".md").read_text(encoding="utf-8")
