@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from aquamvs.matching import Features
-from aquamvs.matching.frames import consistent_frames, patch_affine
+from aquamvs.matching.frames import consistent_frames
 from aquamvs.matching.guidance import Candidates
+from aquamvs.projection import patch_affine
 
 LEVEL = 1.7
 

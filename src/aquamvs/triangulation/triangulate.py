@@ -14,12 +14,18 @@ from ..pixels import to_normalized
 from ..projection import RefractiveProjectionModel
 from ..types import Matches, UndistortedViews
 from .cloud import SparseCloud
+from .grow import GrowthOptions, grow_tracks, join_refined
 from .outliers import drop_outliers
+from .refine import RefinedTracks, RefinementOptions, refine_tracks
 from .solver import Rays, Solution, cast_rays, depth_below_surface, solve_tracks
 from .tracks import Tracks, build_tracks
 
 _LEAST_PIXEL_SIGMA = 1e-3
 """Floor of the estimated pixel noise, px: a keypoint is stored in float32, to about 1e-4 px."""
+
+_CONFIRMING_VIEWS = 3
+"""Refined observations that a point needs where so many views should see it: two rays meet wherever
+a wrong match lies on its curve, three do not."""
 
 _ANGLE_BLOCK = 1 << 12
 """Tracks whose rays are compared with each other at once."""
@@ -37,6 +43,10 @@ class TriangulationOptions:
             one (under water where the rig is refractive).
         max_depth: Largest depth below the water surface, metres; None: no limit.
         pixel_sigma: 1-sigma noise of one pixel coordinate, for the covariance; None: estimated.
+        refinement: Least-squares matching of every point in all the views that see it; None keeps
+            the observations as they are.
+        growth: After the refinement, further points between those that several views confirm;
+            None adds none.
     """
 
     max_reprojection_error_px: float = 2.0
@@ -45,6 +55,8 @@ class TriangulationOptions:
     min_depth: float | None = None
     max_depth: float | None = None
     pixel_sigma: float | None = None
+    refinement: RefinementOptions | None = None
+    growth: GrowthOptions | None = None
 
     def __post_init__(self) -> None:
         if not self.max_reprojection_error_px > 0:
@@ -105,16 +117,15 @@ def triangulate(
     device = views.views[0].image.device
     tracks = tracks.to(device)
     models = [views[name].model.to(device) for name in tracks.cameras]
-    solution = solve_tracks(models, tracks)
-    tracks, solution = drop_outliers(
-        models,
-        tracks,
-        solution,
-        max_error_px=options.max_reprojection_error_px,
-        min_views=options.min_views,
-    )
+    tracks, solution = _solve_robustly(models, tracks, options, options.max_reprojection_error_px)
+    expected = None
+    if options.refinement is not None:
+        refined = _refined(views, models, tracks, solution, options)
+        tracks, expected = refined.tracks, refined.expected
+        models = [views[name].model.to(device) for name in tracks.cameras]
+        tracks, solution = _solve_robustly(models, tracks, options, _max_error_px(options))
     rays = cast_rays(models, tracks)
-    keep = _gates(models, tracks, solution, rays, options)
+    keep = _gates(models, tracks, solution, rays, expected, options)
     rows = keep[tracks.track]
     return _cloud(
         views,
@@ -125,15 +136,64 @@ def triangulate(
     )
 
 
+def _refined(
+    views: UndistortedViews,
+    models: Sequence[RefractiveProjectionModel],
+    tracks: Tracks,
+    solution: Solution,
+    options: TriangulationOptions,
+) -> RefinedTracks:
+    """Sub-pixel tracks of the points that have a place, and of further ones between them."""
+    fits = torch.isfinite(tracks.largest(solution.squared()))
+    fits &= ray_angles_deg(cast_rays(models, tracks), tracks) >= options.min_ray_angle_deg
+    refined = refine_tracks(views, tracks.select(fits), solution.points[fits], options.refinement)
+    several = refined.tracks.view_count >= options.min_views
+    refined = RefinedTracks(refined.tracks.select(several), refined.expected[several])
+    if options.growth is None or len(refined.tracks) == 0:
+        return refined
+    # Only what several views confirm may lead others.
+    own = [views[name].model.to(tracks.pixels.device) for name in refined.tracks.cameras]
+    known, places = _solve_robustly(own, refined.tracks, options, _max_error_px(options))
+    sure = known.view_count >= refined.expected.clamp(max=_CONFIRMING_VIEWS)
+    sure &= known.largest(places.squared()) <= _max_error_px(options) ** 2
+    grown = grow_tracks(
+        views, known.select(sure), places.points[sure], options.growth, options.refinement
+    )
+    return join_refined([refined, grown], refined.tracks)
+
+
+def _max_error_px(options: TriangulationOptions) -> float:
+    """Largest residual of an observation of a point in the cloud."""
+    refinement = options.refinement
+    return options.max_reprojection_error_px if refinement is None else refinement.max_error_px
+
+
+def _solve_robustly(
+    models: Sequence[RefractiveProjectionModel],
+    tracks: Tracks,
+    options: TriangulationOptions,
+    max_error_px: float,
+) -> tuple[Tracks, Solution]:
+    """Least-squares points, without the observations that do not fit."""
+    return drop_outliers(
+        models,
+        tracks,
+        solve_tracks(models, tracks),
+        max_error_px=max_error_px,
+        min_views=options.min_views,
+    )
+
+
 def _gates(
     models: Sequence[RefractiveProjectionModel],
     tracks: Tracks,
     solution: Solution,
     rays: Rays,
+    expected: Tensor | None,
     options: TriangulationOptions,
 ) -> Tensor:
     """Tracks that pass, shape (T,), bool."""
-    limit = options.max_reprojection_error_px**2
+    limit = _max_error_px(options) ** 2
     worst = tracks.largest(solution.squared())
     depth = depth_below_surface(models[0], solution.points)
     passes = {
@@ -142,6 +202,9 @@ def _gates(
         "exceed the reprojection error": worst <= limit,
         "have too small a ray angle": ray_angles_deg(rays, tracks) >= options.min_ray_angle_deg,
     }
+    if expected is not None:
+        needed = expected.clamp(max=_CONFIRMING_VIEWS)
+        passes["are not confirmed by the views that should see them"] = tracks.view_count >= needed
     if options.min_depth is not None:
         passes["are too shallow"] = depth >= options.min_depth
     if options.max_depth is not None:
@@ -189,7 +252,7 @@ def _cloud(
     direction = tracks.total(rays.direction)
     direction = direction / direction.norm(dim=-1, keepdim=True)
     variance = (direction[:, None] @ covariance @ direction[:, :, None])[:, 0, 0]
-    worst = tracks.largest(squared) / options.max_reprojection_error_px**2
+    worst = tracks.largest(squared) / _max_error_px(options) ** 2
     observed = torch.zeros(len(tracks), len(tracks.cameras), dtype=torch.bool)
     observed = observed.to(tracks.track.device)
     observed[tracks.track, tracks.camera] = True

@@ -1,0 +1,34 @@
+"""How a small patch of the scene maps from one view to another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .refractive import RefractiveProjectionModel
+
+
+def patch_affine(
+    reference_model: RefractiveProjectionModel,
+    source_model: RefractiveProjectionModel,
+    points: Tensor,
+) -> Tensor:
+    """Derivative of the source pixel with respect to the reference pixel on a level patch.
+
+    Args:
+        reference_model: Of the reference view.
+        source_model: Of the source view.
+        points: Centres of patches parallel to the water surface, shape (N, 3), metres.
+
+    Returns:
+        shape (N, 2, 2); NaN where either camera cannot see the point.
+    """
+    normal = reference_model.normal.to(points)
+    level = torch.linalg.svd(normal[None])[2][1:].mT  # two directions in the surface, (3, 2)
+    _, first, _ = reference_model.project_with_jacobian(points)
+    _, second, _ = source_model.project_with_jacobian(points)
+    first, second = first @ level, second @ level
+    (a, b), (c, d) = (row.unbind(-1) for row in first.unbind(-2))
+    adjugate = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
+    affine: Tensor = second @ adjugate / (a * d - b * c)[:, None, None]
+    return affine

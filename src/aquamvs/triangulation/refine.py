@@ -1,0 +1,247 @@
+"""Least-squares matching of tracks: sub-pixel observations in every view that sees a point.
+
+A detector places a keypoint to a few tenths of a pixel, and a matcher pairs it in some of the views
+that see it. Here the patch around one of its keypoints is taken for the point itself, and is found
+again in every view that the point projects into: the calibration gives its place and its affine
+shape there, and the shift that is left follows from the grey values (Förstner 1982; Gruen 1985),
+with the views' gain and offset as further unknowns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import ConfigError
+from ..pixels import to_normalized
+from ..projection import RefractiveProjectionModel, patch_affine
+from ..types import UndistortedViews, View
+from .tracks import Tracks
+
+_BLURS_PX = (2.0, 0.8)
+"""Standard deviations of the blur that the images get, one after the other: the first lets a shift
+of over a pixel be found, the second keeps the fine texture, but for what bilinear interpolation
+would falsify."""
+
+_STEPS = 3
+"""Gauss-Newton steps for each blur."""
+
+_SETTLED_PX = 0.1
+"""A patch whose last step is longer has found no place."""
+
+_BLOCK = 1 << 12
+"""Patches at once: a few dozen MB."""
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefinementOptions:
+    """Least-squares matching.
+
+    Attributes:
+        radius_px: Half side of the square patch, px. Small: a patch over a pebble's outline is at
+            the outline's depth, not at that of the pebble in its middle.
+        max_shift_px: Largest distance from where the unrefined point is expected.
+        min_correlation: Least zero-mean normalised correlation with the patch.
+        max_error_px: Largest residual of a refined observation of a point, px.
+        max_drift_px: Largest distance between the places that the coarse and the fine grey values
+            give. A patch that shows an edge between two depths has two places: what is large in it
+            moves with one side, and its middle with the other.
+    """
+
+    radius_px: int = 3
+    max_shift_px: float = 2.5
+    min_correlation: float = 0.75
+    max_error_px: float = 0.75
+    max_drift_px: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in (
+            "radius_px",
+            "max_shift_px",
+            "min_correlation",
+            "max_error_px",
+            "max_drift_px",
+        ):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected a positive number")
+
+
+@dataclass(frozen=True, slots=True)
+class RefinedTracks:
+    """Tracks with sub-pixel observations.
+
+    Attributes:
+        tracks: As many as before and in their order, each with its reference observation and those
+            that were found in other views; ``cameras`` are all views.
+        expected: Views into which each point projects, its reference included, shape (T,), int64.
+    """
+
+    tracks: Tracks
+    expected: Tensor
+
+
+def refine_tracks(
+    views: UndistortedViews,
+    tracks: Tracks,
+    points: Tensor,
+    options: RefinementOptions | None = None,
+) -> RefinedTracks:
+    """Find every track's patch again in all views that see its point.
+
+    Args:
+        views: All views of the frame.
+        tracks: Observations of keypoints.
+        points: Their points so far, shape (T, 3), metres.
+        options: Patch and acceptance.
+
+    Returns:
+        The refined tracks. The reference observation of a track is the one with the finest
+        resolution, and it stays where it is.
+    """
+    options = options or RefinementOptions()
+    names = tuple(sorted(views.names))
+    device = points.device
+    models = [views[name].model.to(device) for name in names]
+    reference, reference_pixels = _references(models, names, tracks, points)
+    layers = [_layers(views[name]) for name in names]
+    found = [(torch.arange(len(tracks), device=device), reference, reference_pixels)]
+    expected = torch.ones(len(tracks), dtype=torch.int64, device=device)
+    for source, model in enumerate(models):
+        pixels, valid = model.project(points)
+        visible = valid & _inside(views[names[source]], pixels, options.radius_px)
+        visible &= reference != source
+        expected += visible
+        for owner, reference_model in enumerate(models):
+            rows = (visible & (reference == owner)).nonzero()[:, 0]
+            for start in range(0, len(rows), _BLOCK):
+                part = rows[start : start + _BLOCK]
+                place, accepted = _match_patches(
+                    (reference_model, model),
+                    (layers[owner], layers[source]),
+                    points[part],
+                    reference_pixels[part],
+                    options,
+                )
+                kept = part[accepted]
+                found.append((kept, torch.full_like(kept, source), place[accepted]))
+    track, camera, pixels = (torch.cat(column) for column in zip(*found, strict=True))
+    order = (track * len(names) + camera).argsort()
+    refined = Tracks(names, track[order], camera[order], pixels[order], tracks.scores)
+    return RefinedTracks(refined, expected)
+
+
+def _references(
+    models: Sequence[RefractiveProjectionModel],
+    names: tuple[str, ...],
+    tracks: Tracks,
+    points: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Each track's camera with the finest resolution, shape (T,), and its keypoint there."""
+    best = points.new_full((len(tracks),), -1.0)
+    camera = torch.zeros(len(tracks), dtype=torch.int64, device=points.device)
+    pixels = points.new_zeros(len(tracks), 2)
+    for position, name in enumerate(tracks.cameras):
+        index = names.index(name)
+        rows = tracks.rows(position)
+        track = tracks.track[rows]
+        _, jacobian, _ = models[index].project_with_jacobian(points[track])
+        resolution = torch.linalg.det(jacobian[:, :, :2]).abs().nan_to_num(nan=0.0)
+        better = resolution > best[track]
+        track = track[better]
+        best[track], camera[track] = resolution[better], index
+        pixels[track] = tracks.pixels[rows[better]]
+    return camera, pixels
+
+
+def _layers(view: View) -> list[Tensor]:
+    """Grey values and their derivatives at each blur, each of shape (1, 3, H, W)."""
+    grey = (view.image.float() @ view.image.new_tensor(_LUMA).float())[None, None]
+    layers = []
+    for sigma in _BLURS_PX:
+        reach = min(int(3 * sigma) + 1, min(grey.shape[-2:]) - 1)
+        offset = torch.arange(-reach, reach + 1, device=grey.device)
+        kernel = torch.exp(-0.5 * (offset / sigma) ** 2).to(grey)
+        kernel = kernel / kernel.sum()
+        blurred = functional.pad(grey, (reach,) * 4, mode="reflect")
+        blurred = functional.conv2d(blurred, kernel[None, None, None, :])
+        blurred = functional.conv2d(blurred, kernel[None, None, :, None])
+        rate_v, rate_u = torch.gradient(blurred[0, 0])
+        layers.append(torch.stack([blurred[0, 0], rate_u, rate_v])[None])
+    return layers
+
+
+def _inside(view: View, pixels: Tensor, margin: int) -> Tensor:
+    """Pixels inside of the view's mask whose patch lies in the image, shape (N,), bool."""
+    width, height = view.size
+    u, v = pixels.nan_to_num(nan=-1.0).round().long().unbind(-1)
+    inside = (u >= margin) & (u < width - margin) & (v >= margin) & (v < height - margin)
+    mask = view.mask.to(pixels.device)
+    return inside & mask[v.clamp(0, height - 1), u.clamp(0, width - 1)]
+
+
+def _match_patches(
+    models: tuple[RefractiveProjectionModel, RefractiveProjectionModel],
+    layers: tuple[list[Tensor], list[Tensor]],
+    points: Tensor,
+    reference_pixels: Tensor,
+    options: RefinementOptions,
+) -> tuple[Tensor, Tensor]:
+    """Places of patches in the source view, shape (N, 2), and whether they may be trusted."""
+    affine = patch_affine(*models, points)
+    at_reference, _ = models[0].project(points)
+    at_source, _ = models[1].project(points)
+    start = at_source + (affine @ (reference_pixels - at_reference)[..., None])[..., 0]
+    side = torch.arange(-options.radius_px, options.radius_px + 1).to(points)
+    offsets = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).reshape(-1, 2)
+    window = torch.exp(-0.5 * (offsets / options.radius_px).square().sum(-1) * 2).float()
+    stretched = offsets @ affine.mT
+    place, step, coarse = start, torch.zeros_like(start), start
+    correlation = start.new_zeros(len(start)).float()
+    for reference_layer, source_layer in zip(*layers, strict=True):
+        patch, coarse = _sample(reference_layer, reference_pixels[:, None] + offsets)[:, 0], place
+        for _ in range(_STEPS):
+            seen = _sample(source_layer, place[:, None] + stretched)
+            step, correlation = _shift(patch, seen, window)
+            place = place + step.double().clamp(-1.0, 1.0)
+    near = (place - start).norm(dim=-1) <= options.max_shift_px
+    settled = step.norm(dim=-1) <= _SETTLED_PX
+    settled &= (place - coarse).norm(dim=-1) <= options.max_drift_px
+    return place, near & settled & (correlation >= options.min_correlation)
+
+
+def _sample(layer: Tensor, pixels: Tensor) -> Tensor:
+    """Bilinear values of a layer, shape (1, C, H, W), at pixels, (N, K, 2) -> (N, C, K)."""
+    grid = to_normalized(pixels, (layer.shape[-1], layer.shape[-2])).float()
+    values = functional.grid_sample(
+        layer, grid[None].nan_to_num(nan=4.0), align_corners=False, padding_mode="border"
+    )
+    return values[0].permute(1, 0, 2)
+
+
+def _shift(patch: Tensor, seen: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
+    """One Gauss-Newton step of the shift, px, shape (N, 2), and the correlation before it.
+
+    ``patch = gain * (seen + slope · shift) + offset`` is linear in (gain * shift, gain, offset).
+    """
+    weight = window / window.sum()
+
+    def centred(values: Tensor) -> Tensor:
+        return values - (values * weight).sum(-1, keepdim=True)
+
+    target, value = centred(patch), centred(seen[:, 0])
+    columns = torch.stack([centred(seen[:, 1]), centred(seen[:, 2]), value], dim=-1)
+    weighted = columns * weight[:, None]
+    normal = (weighted.mT @ columns).double()
+    right = (weighted.mT @ target[..., None]).double()
+    solution = torch.linalg.solve_ex(normal, right)[0][..., 0]
+    shift = (solution[:, :2] / solution[:, 2:]).nan_to_num(nan=1e3, posinf=1e3, neginf=1e3)
+    shift = torch.where(solution[:, 2:] > 0, shift, 1e3)
+    energy = ((target**2 * weight).sum(-1) * (value**2 * weight).sum(-1)).sqrt()
+    product = (target * value * weight).sum(-1)
+    return shift, product / energy.clamp(min=torch.finfo(energy.dtype).tiny)
