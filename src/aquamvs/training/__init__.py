@@ -4,5 +4,5 @@ One command per model trains it from seeds alone::
 
     python -m aquamvs.training lightglue --out trained/
 
-The package is no part of matching: nothing imports it but its own command.
+No stage imports this package; the benchmark of the matchers borrows its true warps.
 """

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..datasets.noise import random_stream
+from ..io import atomic_path
 from ..matching.base import Features
-from ..matching.frames import patch_affine
+from ..matching.checkpoints import read_tensors
+from ..matching.extractors import SIFT_CONTRAST_THRESHOLD
 from ..matching.sift import detect_sift
 from ..matching.spread import spread_selection
+from ..projection import patch_affine
 from .data import TrainingScene, TrainingView, change_light, sample_depth, true_warp
 
-CONTRAST_THRESHOLD = 0.00667
-"""Of the SIFT keypoints that the network learns; its matcher detects with the same."""
-
 _MAX_KEYPOINTS = 1024
-_VARIANTS = 2
-"""Photometric changes per view; geometry is changed anew for every pair."""
 
 SAME_POINT_PX = 3.0
 """Largest distance, in either image, of keypoints that show the same point."""
@@ -49,24 +49,44 @@ class TrueAssignment:
 
 
 class FeatureBank:
-    """Features of every view under a few lights, detected when first asked for."""
+    """Features of every view, each under a light of its own, detected once.
 
-    def __init__(self, scenes: Sequence[TrainingScene]) -> None:
+    What a pair sees of them (window, number, turn) is drawn anew every time.
+
+    Args:
+        scenes: Of the views.
+        work: Folder that keeps the features between runs; None keeps nothing.
+    """
+
+    def __init__(self, scenes: Sequence[TrainingScene], work: Path | None = None) -> None:
         self.scenes = scenes
-        self._found: dict[tuple[int, int, int], Features] = {}
+        self._found = [_scene_features(scene, work) for scene in scenes]
 
-    def features(self, scene: int, view: int, variant: int) -> Features:
-        """Features of a view in one of its lights."""
-        key = (scene, view, variant % _VARIANTS)
-        if key not in self._found:
-            chosen = self.scenes[scene]
-            rng = random_stream(chosen.seed, "training light", view, variant % _VARIANTS)
-            self._found[key] = detect_sift(
-                change_light(chosen.views[view], rng).as_view(),
+    def features(self, scene: int, view: int) -> Features:
+        """Features of a view."""
+        return self._found[scene][view]
+
+
+def _scene_features(scene: TrainingScene, work: Path | None) -> list[Features]:
+    """Features of all views of a scene."""
+    path = None if work is None else work / f"sift_{scene.seed}.pt"
+    if path is not None and path.is_file():
+        stored = read_tensors(path)["features"]
+        return [Features(*columns) for columns in stored]  # type: ignore[attr-defined]
+    found = []
+    for index, view in enumerate(scene.views):
+        lit = change_light(view, random_stream(scene.seed, "training light", index))
+        found.append(
+            detect_sift(
+                lit.as_view(),
                 max_keypoints=_MAX_KEYPOINTS,
-                contrast_threshold=CONTRAST_THRESHOLD,
+                contrast_threshold=SIFT_CONTRAST_THRESHOLD,
             )
-        return self._found[key]
+        )
+    if path is not None:
+        with atomic_path(path) as temporary:
+            torch.save({"features": [dataclasses.astuple(f) for f in found]}, temporary)
+    return found
 
 
 def choose(

@@ -21,20 +21,22 @@ from .loop import Run, Schedule, train
 
 WEIGHTS = "lightglue-bundled.safetensors"
 
-_SCHEDULE = Schedule(steps=2400, learning_rate=6e-4, warmup=150, average=0.998)
+_SCHEDULE = Schedule(steps=1000, learning_rate=3e-4, warmup=60, average=0.99)
 _PAIRS_PER_STEP = 2
-_KEYPOINTS = (192, 640)
+_KEYPOINTS = (160, 512)
 """Range of the number of keypoints per view."""
 _WINDOW = (0.45, 1.0)
 """Range of the side of the part that is seen, over the image's."""
 _FREQUENCY = (1.0, 40.0)
 """Range of the positional encoding's first frequencies, radians per half image."""
-_TEMPERATURE = 60.0
-"""Of the softmax over RootSIFT cosines with which training starts."""
+_TEMPERATURE = 30.0
+"""Of the softmax over the cosines of centred descriptors with which training starts."""
 
 
 _WHOLE = 0.4
 """Part of the pairs that are seen whole."""
+_TURNED = 0.5
+"""Part of the pairs of which one view is turned against the other, beyond what its rig does."""
 _LEAST_PAIRS = 8
 
 _Window = tuple[float, float, float, float]
@@ -63,7 +65,7 @@ def train_lightglue(run: Run) -> Path:
     torch.manual_seed(run.seed)
     network = initial_network().to(run.device)
     run.report(f"preparing {len(TRAINING_SEEDS)} scenes")
-    bank = FeatureBank([training_scene(seed, run.work) for seed in TRAINING_SEEDS])
+    bank = FeatureBank([training_scene(seed, run.work) for seed in TRAINING_SEEDS], run.work)
     schedule = Schedule(
         steps=run.steps or _SCHEDULE.steps,
         learning_rate=_SCHEDULE.learning_rate,
@@ -99,9 +101,9 @@ def initial_network() -> nn.Module:
         if name.endswith(("ffn.3.weight", "ffn.3.bias", "final_proj.bias")):
             tensor.zero_()
         elif name.endswith("final_proj.weight"):
-            tensor.copy_(torch.eye(width) * math.sqrt(_TEMPERATURE) * width**0.25)
+            tensor.copy_(torch.eye(width) * math.sqrt(_TEMPERATURE) * width**-0.25)
         elif name.endswith("matchability.bias"):
-            tensor.fill_(1.0)
+            tensor.zero_()
     encoding = state["posenc.Wr.weight"]
     count = len(encoding)
     low, high = np.log(_FREQUENCY)
@@ -160,7 +162,7 @@ def _draw(bank: FeatureBank, rng: np.random.Generator) -> _Drawn | None:
     scene = bank.scenes[number]
     i, j = (int(k) for k in rng.permutation(scene.pairs[int(rng.integers(len(scene.pairs)))]))
     first, second = scene.views[i], scene.views[j]
-    features, others = (bank.features(number, k, int(rng.integers(2))) for k in (i, j))
+    features, others = (bank.features(number, k) for k in (i, j))
     limit = int(np.exp(rng.uniform(*np.log(_KEYPOINTS))))
     window, other_window = _windows(first, second, rng)
     features = choose(features, first.size, window, limit)
@@ -169,7 +171,7 @@ def _draw(bank: FeatureBank, rng: np.random.Generator) -> _Drawn | None:
     if len(truth.pairs) < _LEAST_PAIRS:
         return None
     angle = rng.uniform(-math.pi, math.pi)
-    other_angle = angle + (rng.uniform(-math.pi, math.pi) if rng.random() < 0.5 else 0.0)
+    other_angle = angle + (rng.uniform(-math.pi, math.pi) if rng.random() < _TURNED else 0.0)
     return _Drawn(placed(features, window, angle), placed(others, other_window, other_angle), truth)
 
 
