@@ -82,26 +82,27 @@ class SparseMatchingConfig(_Section):
     """Keypoints and their matching (``matcher_type`` lightglue or sift), and choice of pairs.
 
     Attributes:
-        extractor_type: Features for LightGlue.
+        extractor_type: Features for LightGlue; null: sift with the bundled weights, else aliked.
         max_keypoints: Strongest keypoints kept per image.
         detection_threshold: Of the learned extractors; lower finds more.
         clahe_enabled: Equalise local contrast before detection.
         clahe_clip_limit: Of CLAHE.
         num_neighbors: Source cameras per reference camera.
         include_center: Auxiliary cameras may be sources.
-        filter_threshold: Smallest match score of LightGlue.
-        weights: ``official``, or a folder with the checkpoint files.
+        filter_threshold: Smallest match score of LightGlue; null: what suits its weights.
+        weights: Of LightGlue: ``bundled`` (part of AquaMVS, on SIFT keypoints), ``official``
+            (downloaded once), or a folder with the checkpoint files.
     """
 
-    extractor_type: Literal["aliked", "disk", "superpoint", "sift"] = "aliked"
-    max_keypoints: Annotated[int, Field(ge=8, le=100_000)] = 2048
+    extractor_type: Literal["aliked", "disk", "superpoint", "sift"] | None = None
+    max_keypoints: Annotated[int, Field(ge=8, le=100_000)] = 1024
     detection_threshold: Annotated[float, Field(ge=0, le=1)] = 0.005
     clahe_enabled: bool = False
     clahe_clip_limit: Annotated[float, Field(gt=0)] = 2.0
     num_neighbors: Annotated[int, Field(ge=1)] = 4
     include_center: bool = True
-    filter_threshold: Annotated[float, Field(ge=0, le=1)] = 0.1
-    weights: str = "official"
+    filter_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    weights: str = "bundled"
 
 
 class DenseMatchingConfig(_Section):

@@ -1,6 +1,7 @@
 """Matching: pairs of views, guided sparse matchers, dense matchers, and their weights."""
 
 from .base import DenseMatcher, Features, SparseMatcher
+from .bundled import BUNDLED, OFFICIAL, bundled_card
 from .extractors import DetectionOptions, ExtractorType
 from .guidance import (
     Guidance,
@@ -16,10 +17,19 @@ from .roma import RomaMatcher, RomaOptions, RomaSetting
 from .sift import SiftMatcher, SiftOptions
 from .stage import match_dense, match_sparse
 from .warps import mask_warp, warp_to_matches
-from .weights import WEIGHTS, WeightsFile, WeightsStatus, list_weights, resolve_weights
+from .weights import (
+    WEIGHTS,
+    WeightsFile,
+    WeightsStatus,
+    fetch_weights,
+    list_weights,
+    resolve_weights,
+)
 
 __all__ = [
+    "BUNDLED",
     "MATCHERS",
+    "OFFICIAL",
     "WEIGHTS",
     "DenseMatcher",
     "DetectionOptions",
@@ -39,10 +49,12 @@ __all__ = [
     "SparseMatcher",
     "WeightsFile",
     "WeightsStatus",
+    "bundled_card",
     "create_matcher",
     "epipolar_candidates",
     "epipolar_curves",
     "epipolar_distance",
+    "fetch_weights",
     "keep_guided",
     "list_weights",
     "mask_warp",

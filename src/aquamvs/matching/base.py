@@ -132,13 +132,18 @@ def swap_matches(matches: Matches) -> Matches:
     )
 
 
+def chosen_matches(
+    reference: View,
+    source: View,
+    keypoints: tuple[Tensor, Tensor],
+    scores: Tensor,
+) -> Matches:
+    """Paired keypoints, each of shape (K, 2), as matches of two views, on the views' device."""
+    device = reference.image.device
+    first, second = (pixels.to(device) for pixels in keypoints)
+    return Matches(reference.name, source.name, first, second, scores.to(device))
+
+
 def no_matches(reference: View, source: View) -> Matches:
     """Empty correspondences between two views."""
-    device = reference.image.device
-    return Matches(
-        reference.name,
-        source.name,
-        torch.zeros(0, 2, device=device),
-        torch.zeros(0, 2, device=device),
-        torch.zeros(0, device=device),
-    )
+    return chosen_matches(reference, source, (torch.zeros(0, 2), torch.zeros(0, 2)), torch.zeros(0))

@@ -6,6 +6,7 @@ accept files that do not fit) and filled by :func:`aquamvs.matching.checkpoints.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..pixels import rescale_pixels
+from ..pixels import cell_centres, rescale_pixels
 from ..types import View
 from .base import Features
 from .checkpoints import load_strictly, read_tensors
@@ -23,8 +24,9 @@ from .images import equalized_image, fit_image, grey_image, inside_mask
 from .sift import detect_sift
 from .superpoint import SuperPoint, detect_superpoint
 
-_SIFT_CONTRAST_THRESHOLD = 0.00667
-"""Of the SIFT keypoints on which LightGlue was trained (2/3 of 1 %, at three layers per octave)."""
+SIFT_CONTRAST_THRESHOLD = 0.00667
+"""Of the SIFT keypoints that LightGlue learned (2/3 of 1 %, at three layers per octave), the
+official and the bundled one alike."""
 
 
 class ExtractorType(StrEnum):
@@ -44,7 +46,7 @@ class DetectionOptions:
         max_keypoints: The strongest kept per view.
         detection_threshold: Smallest response of the learned detectors.
         clahe_clip_limit: Equalise local contrast first; None leaves the image as it is.
-        max_image_side: Larger images are shrunk to this before a learned detector; 1024 px is what
+        max_image_side: Larger images are shrunk to this before detection; 1024 px is what
             LightGlue's authors use.
     """
 
@@ -129,12 +131,20 @@ class _Sift:
         self._options, self._device = options, device
 
     def __call__(self, view: View) -> Features:
-        return detect_sift(
-            view,
+        image = fit_image(view.image, self._options.max_image_side)
+        size = (image.shape[1], image.shape[0])
+        seen = inside_mask(view, cell_centres(size, view.size).reshape(-1, 2).to(image.device))
+        found = detect_sift(
+            dataclasses.replace(view, image=image, mask=seen.reshape(size[1], size[0])),
             max_keypoints=self._options.max_keypoints,
-            contrast_threshold=_SIFT_CONTRAST_THRESHOLD,
+            contrast_threshold=SIFT_CONTRAST_THRESHOLD,
             clahe_clip_limit=self._options.clahe_clip_limit,
         ).to(self._device)
+        return dataclasses.replace(
+            found,
+            pixels=rescale_pixels(found.pixels, size, view.size),
+            scales=found.scales * (view.size[0] / size[0]),
+        )
 
 
 class _Aliked:

@@ -79,6 +79,10 @@ class Candidates:
     def __len__(self) -> int:
         return self.reference.shape[0]
 
+    def select(self, index: Tensor) -> Candidates:
+        """The candidates at ``index`` (positions or a mask), in that order."""
+        return Candidates(self.reference[index], self.source[index])
+
 
 def epipolar_curves(
     reference_model: RefractiveProjectionModel,

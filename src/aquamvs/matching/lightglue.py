@@ -1,14 +1,7 @@
-"""LightGlue (Lindenberger, Sarlin and Pollefeys, ICCV 2023): kornia's network, official weights.
-
-Two of its habits are switched off. Early stopping and pruning of keypoints make the result depend
-on thresholds trained for other data, and hide the full assignment that guidance needs.
-"""
+"""LightGlue (Lindenberger, Sarlin and Pollefeys, ICCV 2023): bundled or official weights."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +11,8 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..types import Matches, View
 from .assignment import mutual_best
-from .base import Features, SparseMatcher, no_matches, swap_matches
-from .checkpoints import load_strictly, read_tensors
+from .base import Features, SparseMatcher, chosen_matches, no_matches, swap_matches
+from .bundled import BUNDLED, OFFICIAL, bundled_file
 from .extractors import (
     EXTRACTORS,
     DetectionOptions,
@@ -27,14 +20,22 @@ from .extractors import (
     ExtractorType,
     create_extractor,
 )
+from .frames import consistent_frames
 from .guidance import Candidates, Guidance, epipolar_candidates
+from .lightglue_network import BUNDLED_DESIGN, LightGlueDesign, load_lightglue, log_assignment
 from .weights import resolve_weights
 
-_LAYERS = 9
-"""Of the official networks."""
+_OFFICIAL_THRESHOLD = 0.1
+"""The authors' value."""
 
-_RELEASED_NAME = re.compile(r"^(self|cross)_attn\.(\d+)\.")
-"""The release lists attention blocks by kind; kornia lists them by layer."""
+_BUNDLED_THRESHOLD = 0.2
+_BUNDLED_GUIDED_THRESHOLD = 0.003
+"""Chosen on the validation seeds (see the model card): guidance leaves few rivals, so that a weak
+preference is enough."""
+
+_MAX_ROTATION_DEG, _MAX_OCTAVES = 40.0, 0.75
+"""Largest deviation of a keypoint's orientation and scale from what the calibration predicts for a
+level patch; the bundled weights learned pairs within these bounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,33 +43,70 @@ class LightGlueOptions:
     """Detection and matching with LightGlue.
 
     Attributes:
-        extractor: Features. SuperPoint's weights are non-commercial, must come from the user, and
-            are never a default.
+        extractor: Features; None takes SIFT with the bundled weights and ALIKED with others.
+            SuperPoint's weights are non-commercial, must come from the user, and are never a
+            default.
         detection: Options of the extractor.
-        filter_threshold: Smallest match score, 0 to 1.
+        filter_threshold: Smallest match score, 0 to 1; None takes the value that belongs to the
+            weights and the guidance.
         guidance: Distance from the epipolar curve, applied before the mutual check; None matches
             by the network alone.
-        weights: Folder with the checkpoint files under their published names; None uses the cache
-            and, where they are missing, the network.
+        weights: ``bundled`` (part of AquaMVS, on SIFT), ``official`` (the cache and, where it lacks
+            them, the network), or a folder with the checkpoint files under their published names.
         download: Whether the network may be used.
     """
 
-    extractor: ExtractorType = ExtractorType.ALIKED
+    extractor: ExtractorType | None = None
     detection: DetectionOptions = field(default_factory=DetectionOptions)
-    filter_threshold: float = 0.1
+    filter_threshold: float | None = None
     guidance: Guidance | None = field(default_factory=Guidance)
-    weights: Path | None = None
+    weights: str | Path = BUNDLED
     download: bool = True
 
     def __post_init__(self) -> None:
-        if self.extractor not in list(ExtractorType):
+        if self.extractor is not None and self.extractor not in list(ExtractorType):
             raise ConfigError(
                 f"extractor is {self.extractor!r}; expected one of {', '.join(ExtractorType)}"
             )
-        if not 0 <= self.filter_threshold <= 1:
+        if self.is_bundled and self.extractor not in (None, ExtractorType.SIFT):
+            raise ConfigError(
+                f"sparse_matching.extractor_type is {str(self.extractor)!r}, but the bundled "
+                "LightGlue was trained on SIFT keypoints; choose sift, or set "
+                "sparse_matching.weights to `official` or to a folder of checkpoints"
+            )
+        if self.filter_threshold is not None and not 0 <= self.filter_threshold <= 1:
             raise ConfigError(
                 f"filter_threshold is {self.filter_threshold}; expected a score from 0 to 1"
             )
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether the weights are those that AquaMVS ships."""
+        return self.weights == BUNDLED
+
+    @property
+    def features(self) -> ExtractorType:
+        """The extractor, chosen where it was left open."""
+        if self.extractor is not None:
+            return ExtractorType(self.extractor)
+        return ExtractorType.SIFT if self.is_bundled else ExtractorType.ALIKED
+
+    @property
+    def design(self) -> LightGlueDesign:
+        """The network that the weights fit."""
+        spec = EXTRACTORS[self.features]
+        if self.is_bundled:
+            return BUNDLED_DESIGN
+        return LightGlueDesign(dimension=spec.dimension, oriented=spec.oriented)
+
+    @property
+    def threshold(self) -> float:
+        """Smallest match score, chosen where it was left open."""
+        if self.filter_threshold is not None:
+            return self.filter_threshold
+        if not self.is_bundled:
+            return _OFFICIAL_THRESHOLD
+        return _BUNDLED_THRESHOLD if self.guidance is None else _BUNDLED_GUIDED_THRESHOLD
 
 
 class LightGlueMatcher(SparseMatcher):
@@ -79,7 +117,6 @@ class LightGlueMatcher(SparseMatcher):
         extractor: Finds the keypoints.
         network: kornia's LightGlue for those keypoints.
         device: Where the network runs.
-        weights_label: Where the weights come from, for reports.
     """
 
     def __init__(
@@ -89,11 +126,12 @@ class LightGlueMatcher(SparseMatcher):
         extractor: Extractor,
         network: nn.Module,
         device: torch.device,
-        weights_label: str,
     ) -> None:
         self.options, self.device = options, device
         self._extractor, self._network = extractor, network
-        self.label = f"LightGlue ({EXTRACTORS[options.extractor].label}, {weights_label})"
+        origin = "official" if options.weights == OFFICIAL else "from file"
+        spec = EXTRACTORS[options.features]
+        self.label = f"LightGlue ({BUNDLED if options.is_bundled else f'{spec.label}, {origin}'})"
 
     @classmethod
     def create(
@@ -112,25 +150,21 @@ class LightGlueMatcher(SparseMatcher):
             WeightsError: A checkpoint is missing and cannot be downloaded, or does not fit.
         """
         options, device = options or LightGlueOptions(), torch.device(device)
-        kind = ExtractorType(options.extractor)
-        spec = EXTRACTORS[kind]
+        spec = EXTRACTORS[options.features]
+        folder = None if options.weights == OFFICIAL else Path(options.weights)
 
         def find(name: str) -> Path:
-            return resolve_weights(name, path=options.weights, download=options.download)
+            return resolve_weights(name, path=folder, download=options.download)
 
-        matcher_file = find(spec.matcher_weights)
+        matcher_file = (
+            bundled_file("lightglue") if options.is_bundled else find(spec.matcher_weights)
+        )
         extractor_file = None if spec.weights is None else find(spec.weights)
-        network = build_lightglue(
-            matcher_file, dimension=spec.dimension, oriented=spec.oriented, device=device
+        network = load_lightglue(matcher_file, options.design, device=device)
+        extractor = create_extractor(
+            options.features, options.detection, weights=extractor_file, device=device
         )
-        extractor = create_extractor(kind, options.detection, weights=extractor_file, device=device)
-        return cls(
-            options,
-            extractor=extractor,
-            network=network,
-            device=device,
-            weights_label="official" if options.weights is None else "from file",
-        )
+        return cls(options, extractor=extractor, network=network, device=device)
 
     def extract(self, view: View) -> Features:
         """Keypoints inside the view's mask, on the matcher's device."""
@@ -146,96 +180,52 @@ class LightGlueMatcher(SparseMatcher):
         if len(first) == 0 or len(second) == 0:
             return no_matches(reference, source)
         probability = self._assignment((first, reference), (second, source))
-        if self.options.guidance is None:
-            possible = probability > self.options.filter_threshold
-            candidates = Candidates(*possible.nonzero(as_tuple=True))
-        else:
-            candidates = epipolar_candidates(
-                reference.model.to(self.device),
-                source.model.to(self.device),
-                first.pixels,
-                second.pixels,
-                self.options.guidance,
-            )
+        candidates = self._candidates(probability, (first, reference), (second, source))
         scores = probability[candidates.reference, candidates.source]
-        chosen = mutual_best(candidates, scores, (len(first), len(second)))
-        chosen = chosen[scores[chosen] > self.options.filter_threshold]
-        device = reference.image.device
-        return Matches(
-            reference.name,
-            source.name,
-            first.pixels[candidates.reference[chosen]].to(device),
-            second.pixels[candidates.source[chosen]].to(device),
-            scores[chosen].to(device),
+        # An image point detected at several orientations is one point: it matches once.
+        first_places, first_place = first.unique_places()
+        second_places, second_place = second.unique_places()
+        pairs = Candidates(first_place[candidates.reference], second_place[candidates.source])
+        chosen = mutual_best(pairs, scores, (len(first_places), len(second_places)))
+        chosen = chosen[scores[chosen] > self.options.threshold]
+        return chosen_matches(
+            reference,
+            source,
+            (first_places[pairs.reference[chosen]], second_places[pairs.source[chosen]]),
+            scores[chosen],
+        )
+
+    def _candidates(
+        self, probability: Tensor, first: tuple[Features, View], second: tuple[Features, View]
+    ) -> Candidates:
+        """Pairs that may match, ordered by reference, then source."""
+        if self.options.guidance is None:
+            return Candidates(*(probability > self.options.threshold).nonzero(as_tuple=True))
+        models = first[1].model.to(self.device), second[1].model.to(self.device)
+        features = first[0], second[0]
+        candidates = epipolar_candidates(
+            *models, features[0].pixels, features[1].pixels, self.options.guidance
+        )
+        # Whatever the network holds impossible needs no test of its geometry.
+        likely = probability[candidates.reference, candidates.source] > self.options.threshold
+        candidates = candidates.select(likely)
+        if not self.options.design.oriented:
+            return candidates
+        return candidates.select(
+            consistent_frames(
+                candidates,
+                models,
+                features,
+                max_rotation_deg=_MAX_ROTATION_DEG,
+                max_octaves=_MAX_OCTAVES,
+            )
         )
 
     @torch.inference_mode()
     def _assignment(self, first: tuple[Features, View], second: tuple[Features, View]) -> Tensor:
         """Probability that two keypoints match, shape (N, M), float32."""
-        result = self._network({"image0": self._input(*first), "image1": self._input(*second)})
-        assignment: Tensor = result["log_assignment"]
-        return assignment[0, :-1, :-1].float().exp()
-
-    def _input(self, features: Features, view: View) -> dict[str, Tensor]:
-        # The order is (width, height), unlike an image's shape; the wrong one is out of range.
-        size = torch.tensor([view.size], dtype=torch.float32, device=self.device)
-        return {
-            "keypoints": features.pixels[None],
-            "descriptors": features.descriptors[None],
-            "image_size": size,
-            "scales": features.scales[None],
-            "oris": features.orientations[None],
-        }
-
-
-def build_lightglue(
-    weights: Path, *, dimension: int, oriented: bool, device: torch.device
-) -> nn.Module:
-    """LightGlue, as kornia builds it, with the weights of a local file.
-
-    Args:
-        weights: Checkpoint in the layout of the official release, or in kornia's.
-        dimension: Length of a descriptor.
-        oriented: The network reads scales and orientations.
-        device: Where it runs.
-
-    Returns:
-        The network in evaluation mode, without early stopping and pruning.
-
-    Raises:
-        WeightsError: The file is no checkpoint of this network.
-    """
-    from kornia.feature import LightGlue
-
-    with _flash_attention_kept():
-        network = LightGlue(
-            features=None,  # type: ignore[arg-type]  # kornia's own way of loading nothing
-            input_dim=dimension,
-            add_scale_ori=oriented,
-            n_layers=_LAYERS,
-            depth_confidence=-1,
-            width_confidence=-1,
+        inputs = (
+            self.options.design.network_input(features, view.size, self.device)
+            for features, view in (first, second)
         )
-    state = {
-        _RELEASED_NAME.sub(r"transformers.\2.\1_attn.", name): tensor
-        for name, tensor in read_tensors(weights).items()
-    }
-    load_strictly(
-        network,
-        state,
-        path=weights,
-        model=f"LightGlue for {dimension}-d {'oriented ' if oriented else ''}features",
-        derived=["confidence_thresholds"],
-        unused=[f"log_assignment.{layer}.r" for layer in range(_LAYERS)],
-    )
-    return network.eval().to(device)
-
-
-@contextmanager
-def _flash_attention_kept() -> Iterator[None]:
-    """Undo what kornia's constructor does to PyTorch's process-wide choice of attention."""
-    before: bool = torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        torch.backends.cuda.enable_flash_sdp(before)
+        return log_assignment(self._network, *inputs)[:-1, :-1].float().exp()

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from types import MethodType
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .base import Features
 from .checkpoints import load_strictly, read_tensors
@@ -25,7 +27,7 @@ _RELEASED_NAME = re.compile(r"^(self|cross)_attn\.(\d+)\.")
 """The release lists attention blocks by kind; kornia lists them by layer."""
 
 _LEAST_SCALE = 1e-3
-"""Stands for the scale of detectors that have none, px."""
+"""Stands for the scale of detectors that have none, px, and for the spread of a flat descriptor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,19 +39,21 @@ class LightGlueDesign:
         width: Length of a token inside of the network.
         layers: Number of layers, each of self- and cross-attention.
         oriented: The network reads the keypoints' scales and orientations.
-        turnable: It reads places over half the image's diagonal, so that a turned image is within
-            the same bounds, and the logarithm of scales to base 2, in which a zoom is a shift.
+        normalised: It reads places over half the image's diagonal, so that a turned image is within
+            the same bounds; the logarithm of scales to base 2, in which a zoom is a shift; and
+            descriptors of zero mean and unit variance, the numbers that networks learn on best.
     """
 
     dimension: int
     width: int = 256
     layers: int = 9
     oriented: bool = False
-    turnable: bool = False
+    normalised: bool = False
 
     def build(self) -> nn.Module:
         """The network with random weights."""
         from kornia.feature import LightGlue
+        from kornia.feature.lightglue import CrossBlock
 
         with _flash_attention_kept():
             network: nn.Module = LightGlue(
@@ -61,21 +65,27 @@ class LightGlueDesign:
                 depth_confidence=-1,
                 width_confidence=-1,
             )
+        for module in network.modules():
+            if isinstance(module, CrossBlock):
+                setattr(module, "forward", MethodType(_cross_attention, module))  # noqa: B010
         return network
 
     def network_input(
         self, features: Features, size: tuple[float, float], device: torch.device | str
     ) -> dict[str, Tensor]:
         """One image's part of the network's input; ``size`` is (width, height)."""
-        pixels, scales = features.pixels, features.scales
-        if self.turnable:
+        pixels, scales, descriptors = features.pixels, features.scales, features.descriptors
+        if self.normalised:
             side = math.hypot(*size)
             pixels = pixels + pixels.new_tensor([(side - size[0]) / 2, (side - size[1]) / 2])
             scales = scales.clamp(min=_LEAST_SCALE).log2()
             size = (side, side)
+            descriptors = descriptors - descriptors.mean(-1, keepdim=True)
+            spread = descriptors.norm(dim=-1, keepdim=True).clamp(min=_LEAST_SCALE)
+            descriptors = descriptors / spread * math.sqrt(self.dimension)
         return {
             "keypoints": pixels[None],
-            "descriptors": features.descriptors[None],
+            "descriptors": descriptors[None],
             # The order is (width, height), unlike an image's shape; the wrong one is out of range.
             "image_size": torch.tensor([size], dtype=torch.float32, device=device),
             "scales": scales[None],
@@ -84,7 +94,7 @@ class LightGlueDesign:
 
 
 BUNDLED_DESIGN: Final = LightGlueDesign(
-    dimension=128, width=128, layers=5, oriented=True, turnable=True
+    dimension=128, width=128, layers=5, oriented=True, normalised=True
 )
 """Of the weights that AquaMVS trains and ships: 1.65 million parameters, on RootSIFT."""
 
@@ -128,6 +138,29 @@ def load_lightglue(
         unused=[f"log_assignment.{layer}.r" for layer in range(design.layers)],
     )
     return network.eval().to(device)
+
+
+def _cross_attention(
+    block: Any, x0: Tensor, x1: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Kornia's cross-attention block, fused: its own keeps and transposes the N x M attention.
+
+    On the CPU the fused one takes a third off a match's time.
+    """
+    (qk0, v0), (qk1, v1) = (
+        [
+            part(x).unflatten(-1, (block.heads, -1)).transpose(1, 2)
+            for part in (block.to_qk, block.to_v)
+        ]
+        for x in (x0, x1)
+    )
+    back = None if mask is None else mask.transpose(-1, -2)
+    messages = (
+        functional.scaled_dot_product_attention(qk0, qk1, v1, attn_mask=mask),
+        functional.scaled_dot_product_attention(qk1, qk0, v0, attn_mask=back),
+    )
+    m0, m1 = (block.to_out(m.transpose(1, 2).flatten(start_dim=-2)) for m in messages)
+    return x0 + block.ffn(torch.cat([x0, m0], -1)), x1 + block.ffn(torch.cat([x1, m1], -1))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..types import Matches, View
 from .assignment import mutual_best, nearest_candidates, runner_up, similarity
-from .base import Features, SparseMatcher, no_matches, swap_matches
+from .base import Features, SparseMatcher, chosen_matches, no_matches, swap_matches
 from .frames import consistent_frames
 from .guidance import Candidates, Guidance, epipolar_candidates
 from .images import grey_image
@@ -69,14 +69,7 @@ class SiftOptions:
     max_octaves: float = 0.5
 
     def __post_init__(self) -> None:
-        positive: tuple[str, ...] = (
-            "max_keypoints",
-            "contrast_threshold",
-            "edge_threshold",
-            "ratio",
-        )
-        positive += ("max_descriptor_distance", "max_rotation_deg", "max_octaves")
-        for name in positive:
+        for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected a positive number")
         if self.clahe_clip_limit is not None and not self.clahe_clip_limit > 0:
@@ -142,13 +135,14 @@ class SiftMatcher(SparseMatcher):
             distance < options.ratio * _chord(rivals)
         )
         chosen, distance = chosen[keep], distance[keep]
-        device = reference.image.device
-        return Matches(
-            reference.name,
-            source.name,
-            first.pixels[candidates.reference[chosen]].to(device),
-            second.pixels[candidates.source[chosen]].to(device),
-            (1 - distance / options.max_descriptor_distance).to(device),
+        return chosen_matches(
+            reference,
+            source,
+            (
+                first.pixels[candidates.reference[chosen]],
+                second.pixels[candidates.source[chosen]],
+            ),
+            1 - distance / options.max_descriptor_distance,
         )
 
     def _candidates(

@@ -19,7 +19,9 @@ from ..fusion import (
     fuse,
 )
 from ..matching import (
+    BUNDLED,
     MATCHERS,
+    OFFICIAL,
     DenseMatcher,
     DetectionOptions,
     ExtractorType,
@@ -39,7 +41,14 @@ from ..matching import (
 from ..meshing import decimate, mesh_from_cloud, mesh_from_height_map
 from ..pathways import MatcherType, PipelineMode, Stage
 from ..surface import SurfaceSweepOptions, depth_maps_from_surface, sweep_surface
-from ..triangulation import SparseCloud, depth_range_per_view, triangulate
+from ..triangulation import (
+    GrowthOptions,
+    RefinementOptions,
+    SparseCloud,
+    TriangulationOptions,
+    depth_range_per_view,
+    triangulate,
+)
 from ..types import DepthMap, HeightMap, Matches, Mesh, PointCloud, UndistortedViews
 from .timing import StageRecorder
 
@@ -109,7 +118,7 @@ def reconstruct(
     matches = _match(views, pairs, config, recorder, progress)
     with recorder.stage(Stage.TRIANGULATION):
         progress(Stage.TRIANGULATION, 0, 1)
-        sparse = triangulate(views, matches)
+        sparse = triangulate(views, matches, triangulation_options(config))
         if len(sparse) == 0:
             raise StageError(
                 f"no point was triangulated from {sum(map(len, matches))} matches; check that the "
@@ -130,16 +139,32 @@ def matcher_options(config: PipelineConfig) -> MatcherOptions:
         return SiftOptions(max_keypoints=sparse.max_keypoints, clahe_clip_limit=clip_limit)
     if config.matcher_type is MatcherType.LIGHTGLUE:
         return LightGlueOptions(
-            extractor=ExtractorType(sparse.extractor_type),
+            extractor=(
+                None if sparse.extractor_type is None else ExtractorType(sparse.extractor_type)
+            ),
             detection=DetectionOptions(
                 max_keypoints=sparse.max_keypoints,
                 detection_threshold=sparse.detection_threshold,
                 clahe_clip_limit=clip_limit,
             ),
             filter_threshold=sparse.filter_threshold,
-            weights=_weights_path(sparse.weights),
+            weights=sparse.weights,
         )
     return RomaOptions(weights=_weights_path(config.dense_matching.weights))
+
+
+def triangulation_options(config: PipelineConfig) -> TriangulationOptions:
+    """Keypoints are refined to a fraction of a pixel; warps are too many for that.
+
+    Where the sparse points are the result, and not only the depth range of another engine, further
+    ones are grown between them.
+    """
+    if MATCHERS[config.matcher_type].kind == "dense":
+        return TriangulationOptions()
+    is_result = config.pipeline_mode is PipelineMode.SPARSE
+    return TriangulationOptions(
+        refinement=RefinementOptions(), growth=GrowthOptions() if is_result else None
+    )
 
 
 def weights_label(config: PipelineConfig) -> str | None:
@@ -148,11 +173,11 @@ def weights_label(config: PipelineConfig) -> str | None:
         return None
     sparse = config.matcher_type is MatcherType.LIGHTGLUE
     weights = config.sparse_matching.weights if sparse else config.dense_matching.weights
-    return weights if weights == "official" else Path(weights).name
+    return weights if weights in (BUNDLED, OFFICIAL) else Path(weights).name
 
 
 def _weights_path(weights: str) -> Path | None:
-    return None if weights == "official" else Path(weights)
+    return None if weights == OFFICIAL else Path(weights)
 
 
 def _counted(items: Iterable[_T], stage: Stage, total: int, progress: Progress) -> Iterator[_T]:
