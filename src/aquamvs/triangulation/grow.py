@@ -17,7 +17,13 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..types import UndistortedViews, View
-from .refine import RefinedTracks, RefinementOptions, refine_tracks
+from .refine import (
+    GreyLayers,
+    RefinedTracks,
+    RefinementOptions,
+    grey_layers,
+    refine_tracks,
+)
 from .tracks import Tracks
 
 _NEIGHBORS = 8
@@ -63,6 +69,8 @@ def grow_tracks(
     points: Tensor,
     options: GrowthOptions | None = None,
     refinement: RefinementOptions | None = None,
+    *,
+    layers: GreyLayers | None = None,
 ) -> RefinedTracks:
     """Tracks of further points on the surface that the known ones outline.
 
@@ -72,11 +80,13 @@ def grow_tracks(
         points: Their points, shape (T, 3), metres.
         options: How many, and where.
         refinement: Patch and acceptance.
+        layers: Of :func:`~.refine.grey_layers`, where they are already at hand.
 
     Returns:
         Tracks of two or more views, none of which repeats a known track or another new one.
     """
     options = options or GrowthOptions()
+    layers = grey_layers(views) if layers is None else layers
     taken = {name: known.pixels[known.rows(k)] for k, name in enumerate(known.cameras)}
     grown: list[RefinedTracks] = []
     for view in views.references:
@@ -88,7 +98,9 @@ def grow_tracks(
         corners, depth = corners[torch.isfinite(depth)], depth[torch.isfinite(depth)]
         origin, direction = view.model.to(points.device).cast_ray(corners)
         guess = origin + depth[:, None] * direction
-        refined = refine_tracks(views, _single(known.cameras, owner, corners), guess, refinement)
+        refined = refine_tracks(
+            views, _single(known.cameras, owner, corners), guess, refinement, layers=layers
+        )
         found = (refined.tracks.view_count > 1) & ~_repeats(refined.tracks, taken)
         refined = RefinedTracks(refined.tracks.select(found), refined.expected[found])
         grown.append(refined)

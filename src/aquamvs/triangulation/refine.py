@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -37,6 +39,10 @@ _BLOCK = 1 << 12
 """Patches at once: a few dozen MB."""
 
 _LUMA = (0.299, 0.587, 0.114)
+
+
+GreyLayers = dict[str, list[Tensor]]
+"""Camera name to grey values and their derivatives in u and v at each blur, (1, 3, H, W)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +97,8 @@ def refine_tracks(
     tracks: Tracks,
     points: Tensor,
     options: RefinementOptions | None = None,
+    *,
+    layers: GreyLayers | None = None,
 ) -> RefinedTracks:
     """Find every track's patch again in all views that see its point.
 
@@ -99,6 +107,7 @@ def refine_tracks(
         tracks: Observations of keypoints.
         points: Their points so far, shape (T, 3), metres.
         options: Patch and acceptance.
+        layers: Of :func:`grey_layers`, where they are already at hand.
 
     Returns:
         The refined tracks. The reference observation of a track is the one with the finest
@@ -109,7 +118,7 @@ def refine_tracks(
     device = points.device
     models = [views[name].model.to(device) for name in names]
     reference, reference_pixels = _references(models, names, tracks, points)
-    layers = [_layers(views[name]) for name in names]
+    layers = grey_layers(views) if layers is None else layers
     found = [(torch.arange(len(tracks), device=device), reference, reference_pixels)]
     expected = torch.ones(len(tracks), dtype=torch.int64, device=device)
     for source, model in enumerate(models):
@@ -123,7 +132,7 @@ def refine_tracks(
                 part = rows[start : start + _BLOCK]
                 place, accepted = _match_patches(
                     (reference_model, model),
-                    (layers[owner], layers[source]),
+                    (layers[names[owner]], layers[names[source]]),
                     points[part],
                     reference_pixels[part],
                     options,
@@ -159,20 +168,19 @@ def _references(
     return camera, pixels
 
 
+def grey_layers(views: UndistortedViews) -> GreyLayers:
+    """Blurred grey values and derivatives of every view: prepared once for any number of tracks."""
+    return {view.name: _layers(view) for view in views}
+
+
 def _layers(view: View) -> list[Tensor]:
-    """Grey values and their derivatives at each blur, each of shape (1, 3, H, W)."""
-    grey = (view.image.float() @ view.image.new_tensor(_LUMA).float())[None, None]
+    grey = (view.image.float() @ view.image.new_tensor(_LUMA).float()).cpu().numpy()
     layers = []
     for sigma in _BLURS_PX:
-        reach = min(int(3 * sigma) + 1, min(grey.shape[-2:]) - 1)
-        offset = torch.arange(-reach, reach + 1, device=grey.device)
-        kernel = torch.exp(-0.5 * (offset / sigma) ** 2).to(grey)
-        kernel = kernel / kernel.sum()
-        blurred = functional.pad(grey, (reach,) * 4, mode="reflect")
-        blurred = functional.conv2d(blurred, kernel[None, None, None, :])
-        blurred = functional.conv2d(blurred, kernel[None, None, :, None])
-        rate_v, rate_u = torch.gradient(blurred[0, 0])
-        layers.append(torch.stack([blurred[0, 0], rate_u, rate_v])[None])
+        blurred = cv2.GaussianBlur(grey, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+        rate_v, rate_u = np.gradient(blurred)
+        stacked = torch.from_numpy(np.stack([blurred, rate_u, rate_v]))[None]
+        layers.append(stacked.to(view.image.device))
     return layers
 
 

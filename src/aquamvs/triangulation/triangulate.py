@@ -16,7 +16,7 @@ from ..types import Matches, UndistortedViews
 from .cloud import SparseCloud
 from .grow import GrowthOptions, grow_tracks, join_refined
 from .outliers import drop_outliers
-from .refine import RefinedTracks, RefinementOptions, refine_tracks
+from .refine import RefinedTracks, RefinementOptions, grey_layers, refine_tracks
 from .solver import Rays, Solution, cast_rays, depth_below_surface, solve_tracks
 from .tracks import Tracks, build_tracks
 
@@ -146,7 +146,10 @@ def _refined(
     """Sub-pixel tracks of the points that have a place, and of further ones between them."""
     fits = torch.isfinite(tracks.largest(solution.squared()))
     fits &= ray_angles_deg(cast_rays(models, tracks), tracks) >= options.min_ray_angle_deg
-    refined = refine_tracks(views, tracks.select(fits), solution.points[fits], options.refinement)
+    layers = grey_layers(views)
+    refined = refine_tracks(
+        views, tracks.select(fits), solution.points[fits], options.refinement, layers=layers
+    )
     several = refined.tracks.view_count >= options.min_views
     refined = RefinedTracks(refined.tracks.select(several), refined.expected[several])
     if options.growth is None or len(refined.tracks) == 0:
@@ -157,7 +160,12 @@ def _refined(
     sure = known.view_count >= refined.expected.clamp(max=_CONFIRMING_VIEWS)
     sure &= known.largest(places.squared()) <= _max_error_px(options) ** 2
     grown = grow_tracks(
-        views, known.select(sure), places.points[sure], options.growth, options.refinement
+        views,
+        known.select(sure),
+        places.points[sure],
+        options.growth,
+        options.refinement,
+        layers=layers,
     )
     return join_refined([refined, grown], refined.tracks)
 
