@@ -110,3 +110,19 @@ def test_the_published_dataset_is_fetched_by_its_option(
     monkeypatch.setattr("aquamvs.datasets.fetch_published", fetch)
     assert main(["example", str(tmp_path), "--published", "-q"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "dataset")
+
+
+def test_weights_lists_what_is_present_and_says_how_to_do_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AQUAMVS_CACHE", str(tmp_path))
+    assert main(["weights"]) == 0
+    shown = capsys.readouterr().out
+    lines = {line.split("  ")[0]: line for line in shown.splitlines()}
+    assert "present" in lines["lightglue (bundled)"]
+    assert "missing" in lines["lightglue-aliked"]
+    assert str(tmp_path) in shown
+    assert main(["weights", "--fetch", "superpoint-v1"]) == 2
+    assert "weights: bundled" in capsys.readouterr().err
+    assert main(["weights", "--fetch", "superglue"]) == 2
+    assert "expected one of" in capsys.readouterr().err
