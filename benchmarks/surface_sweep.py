@@ -48,7 +48,7 @@ from aquamvs.evaluation import (
 )
 from aquamvs.pathways import PipelineMode
 from aquamvs.surface import sweep_surface
-from aquamvs.surface.kernels import sample_row
+from aquamvs.surface.sampling_kernels import PADDING, spline_row
 from aquamvs.surface.sweep import LAST_PASSES, LEVEL_PASSES, level_count
 from aquamvs.types import HeightMap, UndistortedViews
 
@@ -161,12 +161,12 @@ def judge_board(height_map: HeightMap, dataset: Path) -> str:
 
 
 def floor_seconds(height_map: HeightMap) -> tuple[float, float, float]:
-    """Bilinear samples that the passes of a result need, seconds per sample, and their product.
+    """Samples that the passes of a result need, seconds per sample, and their product.
 
     Every hypothesis of every pass samples every view that sees a cell once, at the spacing of its
     level; the coarsest level's planes, tile margins and all other arithmetic are on top. A sample
-    is timed with the engine's own loop on one thread: it reads four pixels of four bytes, from the
-    cache.
+    is timed with the engine's own loop on one thread: it reads sixteen coefficients of four bytes,
+    from the cache.
     """
     seen = height_map.view_count.double().sum()
     hypotheses = sum(plan.hypotheses for plan in LAST_PASSES)
@@ -175,7 +175,7 @@ def floor_seconds(height_map: HeightMap) -> tuple[float, float, float]:
     samples = float(seen) * hypotheses
     width, height = MEDIUM
     rng = np.random.default_rng(0)
-    image = rng.random(width * height, np.float32)
+    image = rng.random((width + PADDING) * (height + PADDING), np.float32)
     u = np.linspace(5, width - 6, 200, dtype=np.float32)
     rate, out = np.full(200, 0.3, np.float32), np.empty(200, np.float32)
     rows = [np.full(200, v, np.float32) for v in np.linspace(5, height - 6, 2000)]
@@ -183,7 +183,7 @@ def floor_seconds(height_map: HeightMap) -> tuple[float, float, float]:
     for _ in range(5):
         start = time.perf_counter()
         for v in rows:
-            sample_row(image, width, height, u, v, rate, rate, np.float32(0.5), out)
+            spline_row(image, width, height, u, v, rate, rate, np.float32(0.5), out)
         taken.append(time.perf_counter() - start)
     each = float(np.median(taken)) / (len(rows) * len(u))
     return samples, each, samples * each
@@ -210,7 +210,7 @@ def accuracy(kinds: Sequence[str], seeds: Sequence[int], data: Path) -> None:
     if "board" not in kinds:
         samples, each, least = floor_seconds(height_map)
         print(
-            f"\nlast scene: {samples / 1e6:.0f} M bilinear samples of {16 * samples / 1e9:.1f} GB, "
+            f"\nlast scene: {samples / 1e6:.0f} M cubic samples of {64 * samples / 1e9:.1f} GB, "
             f"{1e9 * each:.1f} ns each: {least:.2f} CPU-s at least; the sweep took "
             f"{taken:.1f}, {taken / least:.1f} times that"
         )

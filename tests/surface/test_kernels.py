@@ -61,6 +61,7 @@ def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         Pass(hypotheses=5, step_px=0.6, window_sigma=1.8, shift=1),
         Pass(hypotheses=3, step_px=0.4, window_sigma=1.2),
+        Pass(hypotheses=3, step_px=0.4, window_sigma=1.5, cubic=True),
     ],
 )
 def test_estimates_of_a_tile_agree(scene: str, plan: Pass, request: pytest.FixtureRequest) -> None:
@@ -72,7 +73,10 @@ def test_estimates_of_a_tile_agree(scene: str, plan: Pass, request: pytest.Fixtu
     step = 0.002
     found, expected = (
         evaluator.estimate(grid, TILE, z, Occlusion(blocked, 4), plan, step)
-        for evaluator in (FusedEvaluator(views), TensorEvaluator(views))
+        for evaluator in (
+            FusedEvaluator(views, cubic=plan.cubic),
+            TensorEvaluator(views, cubic=plan.cubic),
+        )
     )
     assert found is not None
     assert expected is not None

@@ -10,15 +10,17 @@ height under independent Gaussian noise (object-space least-squares matching: Wr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..pixels import to_normalized
 from .filters import box_taps, gaussian_taps, shrink, smooth
 from .pyramid import LevelView
+from .splines import sample
+
+Sampler = Callable[[Tensor, Tensor], Tensor]
 
 NORMALISATION_TAPS = box_taps(9)
 """Window of local mean and contrast, cells."""
@@ -115,24 +117,6 @@ def _resolved(pixels: Tensor) -> Tensor:
     return area > LEAST_PIXELS_PER_CELL**2
 
 
-def sample(image: Tensor, pixels: Tensor) -> Tensor:
-    """Bilinear samples of an image (1, C, H, W) at pixels (..., h, w, 2) -> (..., C, h, w)."""
-    *stack, rows, columns, _ = pixels.shape
-    grid = to_normalized(pixels, (image.shape[-1], image.shape[-2]))
-    values = torch.nn.functional.grid_sample(
-        image,
-        grid.reshape(1, -1, columns, 2),
-        mode="bilinear",
-        padding_mode="border",
-        align_corners=False,
-    )
-    return (
-        values.reshape(image.shape[1], -1, rows, columns)
-        .transpose(0, 1)
-        .reshape(*stack, image.shape[1], rows, columns)
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """Agreement of the views for each offset of the surface along Z.
@@ -151,21 +135,23 @@ class Agreement:
 
 
 def agreement(
-    views: Sequence[LevelView],
+    images: Sequence[Tensor],
     indices: Sequence[int],
     positions: Iterable[Tensor],
     weight: Tensor,
+    sampler: Sampler = sample,
 ) -> Agreement:
     """Spread of the normalised views for each hypothesis.
 
     Args:
-        views: All views of the level.
+        images: Of all views of the level, shape (1, 1, H, W).
         indices: Which of them take part, m of them.
         positions: For each, where it sees the cells, shape (K, H, W, 2), K odd unless ``weight``
             has K maps.
         weight: Weight of each view at each cell (0: not used), shape (m, K, H, W), or
             (m, 1, H, W) where all hypotheses are small motions of one surface; these then share
             the local contrast of the middle one.
+        sampler: How images are read: bilinearly, or as spline coefficients.
 
     Returns:
         Maps that are smaller than the tile by ``len(NORMALISATION_TAPS) - 1``.
@@ -178,7 +164,7 @@ def agreement(
     mean_normal: Tensor | None = None
     normals = []
     for i, (index, pixels) in enumerate(zip(indices, positions, strict=True)):
-        values = sample(views[index].gray, pixels)[:, 0]
+        values = sampler(images[index], pixels)[:, 0]
         mean = smooth(values, NORMALISATION_TAPS)
         own = slice(None) if len(total) == len(values) else _middle(values)
         variance = smooth(values[own] ** 2, NORMALISATION_TAPS) - mean[own] ** 2
@@ -210,20 +196,25 @@ def _middle(maps: Tensor) -> slice:
 
 
 def robust_weight(
-    views: Sequence[LevelView], indices: Sequence[int], positions: Iterable[Tensor], seen: Tensor
+    images: Sequence[Tensor],
+    indices: Sequence[int],
+    positions: Iterable[Tensor],
+    seen: Tensor,
+    sampler: Sampler = sample,
 ) -> Tensor:
     """Weights that leave out views which disagree with the others (one step of Geman-McClure).
 
     Args:
-        views: All views of the level.
+        images: Of all views of the level, shape (1, 1, H, W).
         indices: Which of them take part, m of them.
         positions: For each, where it sees the cells, shape (K, H, W, 2).
         seen: Which views may count, shape (m, K, H, W).
+        sampler: How images are read: bilinearly, or as spline coefficients.
 
     Returns:
         shape (m, K, H - 2 margin, W - 2 margin) with ``ROBUST_MARGIN``: what it takes to judge.
     """
-    residual = agreement(views, indices, positions, seen).residual
+    residual = agreement(images, indices, positions, seen, sampler).residual
     shown = shrink(seen, len(NORMALISATION_TAPS) // 2)
     residual = smooth(shown * residual, RESIDUAL_TAPS)
     residual = residual / smooth(shown, RESIDUAL_TAPS).clamp(min=1e-6)

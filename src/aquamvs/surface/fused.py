@@ -20,10 +20,12 @@ from .consistency import (
     TOLERATED_RESIDUAL,
     USABLE,
 )
-from .evaluator import COST_MARGIN, COST_WINDOW_TAPS, Pass
+from .evaluator import COST_MARGIN, COST_WINDOW_TAPS, Pass, sampled_images
 from .filters import gaussian_taps
 from .grid import Grid
 from .pyramid import LevelView
+from .sampling_kernels import PADDING
+from .splines import AFTER, BEFORE
 from .tiles import Tile
 from .visibility import Occlusion
 
@@ -38,20 +40,23 @@ Floats = NDArray[np.float32]
 class FusedEvaluator:
     """Evaluates tiles of one level with compiled code; see :class:`~.evaluator.TileEvaluator`."""
 
-    def __init__(self, views: Sequence[LevelView]) -> None:
+    def __init__(self, views: Sequence[LevelView], *, cubic: bool = False) -> None:
         self.workers = torch.get_num_threads()
         self.device = torch.device("cpu")
         self._sizes = np.array([view.size for view in views], np.int64)
-        pixels = self._sizes.prod(axis=1)
-        self._starts = np.concatenate([[0], pixels.cumsum()[:-1]])
-        self._images = torch.cat([view.gray.flatten() for view in views]).numpy()
+        stored = (self._sizes + PADDING).prod(axis=1)
+        self._starts = np.concatenate([[0], stored.cumsum()[:-1]])
+        self._images = torch.cat([_padded(image) for image in sampled_images(views, cubic)]).numpy()
+        self._cubic = cubic
         self._all_usable = np.array([view.usable is None for view in views])
         self._usable = np.zeros(0, np.bool_)
         if not self._all_usable.all():
-            everywhere = torch.ones(int(pixels.max()), dtype=torch.bool)
+            everywhere = torch.ones(int(stored.max()), dtype=torch.bool)
             masks = [
-                everywhere[:count] if view.usable is None else view.usable.flatten()
-                for view, count in zip(views, pixels, strict=True)
+                everywhere[:count]
+                if view.usable is None
+                else _padded(view.usable[None, None].float()).bool()
+                for view, count in zip(views, stored, strict=True)
             ]
             self._usable = torch.cat(masks).numpy()
         self._cameras = torch.stack([view.model.coefficients() for view in views]).float().numpy()
@@ -131,6 +136,7 @@ class FusedEvaluator:
             self._images,
             self._starts,
             self._sizes,
+            self._cubic,
             self._cameras,
             self._usable,
             self._all_usable,
@@ -169,4 +175,11 @@ class FusedEvaluator:
         return kept[:size].reshape(shape)
 
 
+def _padded(image: Tensor) -> Tensor:
+    """An image (1, 1, H, W) as the kernels store it: with a border as wide as a sample reaches."""
+    border = (BEFORE, AFTER) * 2
+    return torch.nn.functional.pad(image, border, mode="replicate").flatten()
+
+
+assert BEFORE + AFTER == PADDING  # noqa: S101
 assert len(NORMALISATION_TAPS) == kernels.BOX  # noqa: S101  (the kernels unroll the box)

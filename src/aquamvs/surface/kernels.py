@@ -13,6 +13,7 @@ import numpy as np
 
 from .compiler import compiled
 from .projection_kernels import may_see, project_row
+from .sampling_kernels import PADDING, sample_row, spline_row
 
 _F = np.float32
 _ZERO, _ONE, _HALF, _QUARTER = _F(0), _F(1), _F(0.5), _F(0.25)
@@ -23,23 +24,6 @@ _LARGEST_SHARE = _F(0.9)
 BOX = 9
 """Side of the normalisation window, cells; :func:`_box` is written out for it."""
 _BOX_CELLS = _F(BOX * BOX)
-
-
-@compiled
-def sample_row(image, width, height, u, v, du, dv, offset, out):  # type: ignore[no-untyped-def]
-    """Bilinear samples of a flat image along a row of cells; the border continues outwards."""
-    right, bottom = _F(width - 1), _F(height - 1)
-    for c in range(out.shape[0]):
-        x = min(max(u[c] + offset * du[c], _ZERO), right)
-        y = min(max(v[c] + offset * dv[c], _ZERO), bottom)
-        j = min(np.int32(x), np.int32(width - 2))
-        i = min(np.int32(y), np.int32(height - 2))
-        fx, fy = x - _F(j), y - _F(i)
-        at = np.uintp(i * np.int32(width) + j)
-        below = at + np.uintp(width)
-        top = image[at] + fx * (image[at + np.uintp(1)] - image[at])
-        base = image[below] + fx * (image[below + np.uintp(1)] - image[below])
-        out[c] = top + fy * (base - top)
 
 
 @compiled
@@ -100,6 +84,7 @@ def _see(  # type: ignore[no-untyped-def]
     for r in range(rows):
         project_row(camera, x_first, spacing, y_first + spacing * r, z[r], u[r], v[r], du[r], dv[r])
     right, bottom = _F(width - 1), _F(height - 1)
+    stride = width + PADDING
     any_seen = 0
     for r in range(rows):
         middle_r = min(max(r, 1), rows - 2)
@@ -124,12 +109,12 @@ def _see(  # type: ignore[no-untyped-def]
                 if share > _ZERO and not all_usable:
                     # Every pixel that a bilinear sample touches must be usable.
                     j, i = min(int(x), width - 2), min(int(y), height - 2)
-                    at, fx, fy = i * width + j, x - _F(j), y - _F(i)
+                    at, fx, fy = (i + 1) * stride + j + 1, x - _F(j), y - _F(i)
                     lost = (
                         (_ONE - fx) * (_ONE - fy) * (not usable[at])
                         + fx * (_ONE - fy) * (not usable[at + 1])
-                        + (_ONE - fx) * fy * (not usable[at + width])
-                        + fx * fy * (not usable[at + width + 1])
+                        + (_ONE - fx) * fy * (not usable[at + stride])
+                        + fx * fy * (not usable[at + stride + 1])
                     )
                     if not _ONE - lost > usable_level:
                         share = _ZERO
@@ -145,12 +130,29 @@ def _see(  # type: ignore[no-untyped-def]
 
 @compiled
 def _normalise(  # type: ignore[no-untyped-def]
-    image, width, height, u, v, du, dv, floor, samples, squares, scratch, mean, normal, deviation
+    image,
+    width,
+    height,
+    cubic,
+    u,
+    v,
+    du,
+    dv,
+    floor,
+    samples,
+    squares,
+    scratch,
+    mean,
+    normal,
+    deviation,
 ):
     """Locally normalised intensities of a view on the surface, and their local contrast."""
     rows, columns = u.shape
     for r in range(rows):
-        sample_row(image, width, height, u[r], v[r], du[r], dv[r], _ZERO, samples[r])
+        if cubic:
+            spline_row(image, width, height, u[r], v[r], du[r], dv[r], _ZERO, samples[r])
+        else:
+            sample_row(image, width, height, u[r], v[r], du[r], dv[r], _ZERO, samples[r])
         a, b = samples[r], squares[r]
         for c in range(columns):
             b[c] = a[c] * a[c]
@@ -219,8 +221,8 @@ def _weigh(  # type: ignore[no-untyped-def]
 
 @compiled
 def _spread(  # type: ignore[no-untyped-def]
-    count, active, image, starts, sizes, u, v, du, dv, offsets, margin, normal, deviation, weight,
-    samples, scratch, mean, sums, squares, total, contrast,
+    count, active, image, starts, sizes, cubic, u, v, du, dv, offsets, margin, normal, deviation,
+    weight, samples, scratch, mean, sums, squares, total, contrast,
 ):  # fmt: skip
     """Weighted sums of the normalised views for every hypothesis; the middle one is known."""
     half = BOX // 2
@@ -230,17 +232,18 @@ def _spread(  # type: ignore[no-untyped-def]
     for i in range(count):
         view = active[i]
         width, height = sizes[view, 0], sizes[view, 1]
-        pixels = image[starts[view] : starts[view] + width * height]
+        pixels = image[starts[view] : starts[view] + (width + PADDING) * (height + PADDING)]
         for k in range(offsets.shape[0]):
             if k != middle:
                 for r in range(rows + BOX - 1):
                     a = r + margin
                     b = margin + columns + BOX - 1
-                    sample_row(
-                        pixels, width, height,
-                        u[i, a, margin:b], v[i, a, margin:b], du[i, a, margin:b],
-                        dv[i, a, margin:b], offsets[k], samples[r],
-                    )  # fmt: skip
+                    at_u, at_v = u[i, a, margin:b], v[i, a, margin:b]
+                    by_u, by_v, row = du[i, a, margin:b], dv[i, a, margin:b], samples[r]
+                    if cubic:
+                        spline_row(pixels, width, height, at_u, at_v, by_u, by_v, offsets[k], row)
+                    else:
+                        sample_row(pixels, width, height, at_u, at_v, by_u, by_v, offsets[k], row)
                 _box(samples, scratch, mean)
             for r in range(rows):
                 w, n = weight[i, r + half], normal[i, r + margin]
@@ -312,7 +315,7 @@ def _copy_inner(source, margin, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def evaluate_tile(  # type: ignore[no-untyped-def]
-    image, starts, sizes, cameras, usable, all_usable, blocked, factor, constants,
+    image, starts, sizes, cubic, cameras, usable, all_usable, blocked, factor, constants,
     z, row, column, grid_rows, grid_columns, x0, y0, spacing,
     offsets, taps, shift, residual_taps, robust, buffer,
     averaged, weights, rates, views_seen, own,
@@ -320,9 +323,11 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
     """Spread of the views on a tile of surface for every hypothesis.
 
     Args:
-        image: Gray images of the level, one after the other.
+        image: The level's images (or their spline coefficients) with their padding, one after the
+            other.
         starts: Where each begins, shape (M,).
         sizes: Width and height of each, shape (M, 2).
+        cubic: Whether ``image`` holds coefficients of cubic splines; else it is sampled bilinearly.
         cameras: Coefficients of their models, shape (M, 21).
         usable: Masks, laid out like the images.
         all_usable: Views whose mask leaves nothing out, shape (M,).
@@ -399,7 +404,8 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
             cameras[view], width, height, x_first, y_first, spacing, rows, columns, low, high
         ):
             continue
-        begin, end = starts[view], starts[view] + width * height
+        begin = starts[view]
+        end = begin + (width + PADDING) * (height + PADDING)
         if _see(
             cameras[view], width, height, usable[begin:end] if not all_usable[view] else usable,
             all_usable[view], blocked[view], factor, constants[1], constants[2],
@@ -414,7 +420,8 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         view = active[i]
         width, height = sizes[view, 0], sizes[view, 1]
         _normalise(
-            image[starts[view] : starts[view] + width * height], width, height,
+            image[starts[view] : starts[view] + (width + PADDING) * (height + PADDING)],
+            width, height, cubic,
             u[i], v[i], du[i], dv[i], constants[0],
             samples, squares, scratch, mean, normal[i], deviation[i],
         )  # fmt: skip
@@ -440,7 +447,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
     fit_samples = samples.reshape(-1)[: fit_rows * fit_columns].reshape(fit_rows, fit_columns)
     fit_scratch = scratch.reshape(-1)[: fit_rows * fit_columns].reshape(fit_rows, fit_columns)
     _spread(
-        count, active, image, starts, sizes, u, v, du, dv, offsets, robust_margin,
+        count, active, image, starts, sizes, cubic, u, v, du, dv, offsets, robust_margin,
         normal, deviation, weight, fit_samples, fit_scratch, local_mean,
         sums, square_sums, weight_sum, energy,
     )  # fmt: skip

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..types import UndistortedViews
 from .acceleration import has_kernels, in_parallel, worker_count
-from .consistency import USABLE, sample
+from .consistency import USABLE
 from .grid import Grid
 from .refine import TILE_SIDE
+from .splines import sample
 from .tiles import Tile, split, tile_points
 from .visibility import Occlusion
 

@@ -63,10 +63,11 @@ LEVEL_PASSES = (
 )
 LAST_PASSES = (
     Pass(hypotheses=5, step_px=0.6, window_sigma=1.8, shift=1),
-    Pass(hypotheses=3, step_px=0.4, window_sigma=1.5),
+    Pass(hypotheses=3, step_px=0.4, window_sigma=1.5, cubic=True),
 )
 """Passes at the intermediate levels and at the last: the surface carried over from twice the
-spacing is good to about a pixel; then a pure sub-step with the window of the final estimate."""
+spacing is good to about a pixel; then a pure sub-step with the window and the
+interpolation of the final estimate."""
 
 _CARRY_SPREAD = 0.4
 """Cells that agree less than this are bridged from their neighbours before the next pass."""
@@ -95,7 +96,7 @@ _FINAL_SIGMA = 1.5
 """Smoothing of the result, cells: as wide as the matching window, whose detail is noise."""
 _SCATTER_SIGMA = 3.0
 """Window over which the estimates' scatter is measured, cells."""
-_SCATTER_SCALE = 2.4
+_SCATTER_SCALE = 2.1
 """Error of a smoothed cell over the roughness that the smoothing took away: measured on the bower,
 box, low-texture and in-air scenes of seeds 0 and 1, where it is 2.4 to 2.6 at 68 %."""
 _SIGMA_FLOOR_PX = 0.02
@@ -219,6 +220,8 @@ class _Sweep:
                 if estimate is not None and plan is LAST_PASSES[-1]:
                     limit = _insignificant(estimate, LAST_PASSES[-2], grid.spacing)
                     z = smooth_pairs(z, limit, _CARRY_SIGMA)
+                if plan.cubic:
+                    evaluator = create_evaluator(self.levels[level], cubic=True)
                 step = plan.step_px / motion
                 estimate = refine(evaluator, grid, z, occlusion, plan, step, self._advance)
                 previous = plan

@@ -1,0 +1,64 @@
+"""Samples between pixels."""
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from aquamvs.surface.sampling_kernels import PADDING, sample_row, spline_row
+from aquamvs.surface.splines import AFTER, BEFORE, sample, sample_spline, spline_coefficients
+
+SIZE = (40, 30)
+
+
+def image() -> torch.Tensor:
+    return torch.rand(1, 1, SIZE[1], SIZE[0], generator=torch.Generator().manual_seed(3))
+
+
+def places(margin: float) -> torch.Tensor:
+    """Pixels (1, n, 2) at least ``margin`` inside the image."""
+    drawn = torch.rand(1, 500, 2, generator=torch.Generator().manual_seed(4))
+    return margin + drawn * (torch.tensor(SIZE) - 1 - 2 * margin)
+
+
+def test_a_spline_passes_through_its_pixels() -> None:
+    pixels = torch.stack(
+        torch.meshgrid(torch.arange(5.0, 35), torch.arange(5.0, 25), indexing="xy"), -1
+    )
+    values = sample_spline(spline_coefficients(image()), pixels)[0]
+    assert torch.allclose(values, image()[0, 0, 5:25, 5:35], atol=1e-3)
+
+
+def test_samples_are_those_of_an_independent_spline() -> None:
+    at = places(7.0)
+    expected = ndimage.map_coordinates(
+        image()[0, 0].double().numpy(), at[0].flip(-1).T.double().numpy(), order=3, mode="nearest"
+    )
+    values = sample_spline(spline_coefficients(image()), at)[0, 0]
+    assert np.abs(values.numpy() - expected).max() < 2e-3
+
+
+def test_a_spline_follows_a_wave_far_closer_than_lines_do() -> None:
+    u = torch.arange(SIZE[0]).float().expand(SIZE[1], SIZE[0])
+    wave = torch.sin(2 * torch.pi * u / 6)[None, None]
+    at = places(7.0)
+    truth = torch.sin(2 * torch.pi * at[..., 0] / 6)
+    linear = (sample(wave, at)[0] - truth).abs().max()
+    cubic = (sample_spline(spline_coefficients(wave), at)[0] - truth).abs().max()
+    assert cubic < linear / 8
+
+
+def test_compiled_samples_equal_the_tensors() -> None:
+    at = places(-3.0)  # the border continues outwards
+    u, v = (x.contiguous().numpy() for x in at[0].unbind(-1))
+    still, out = np.zeros_like(u), np.empty_like(u)
+    coefficients = spline_coefficients(image())
+    border = (BEFORE, AFTER) * 2
+    assert BEFORE + AFTER == PADDING
+    inside = torch.minimum(at.clamp(min=0), torch.tensor(SIZE) - 1.0)
+    for source, row, tensors in (
+        (image(), sample_row, sample),
+        (coefficients, spline_row, sample_spline),
+    ):
+        padded = torch.nn.functional.pad(source, border, mode="replicate").flatten().numpy()
+        row(padded, *SIZE, u, v, still, still, np.float32(0), out)
+        assert np.abs(out - tensors(source, inside)[0, 0].numpy()).max() < 1e-4
