@@ -1,0 +1,222 @@
+"""Heights settled on planes of several sizes: what is smooth is averaged, what is rough is kept.
+
+A plane is fitted around every block of 4 x 4, 8 x 8, ... cells, weighted by the cells' variances.
+How far the cells stand off it beyond their noise says how much relief it misses. From the largest
+blocks down, every estimate is then the mean of the plane above it, as uncertain as the relief it
+misses, and of its own (a Kalman filter on a quad-tree: Chou, Willsky and Benveniste, IEEE Trans.
+Automatic Control 39, 1994). On a board or a wall the planes win, on sand the cells do; a cell that
+the images do not fix takes the plane of its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .filters import gaussian_taps, smooth
+
+_BLOCK = 4
+"""Side of the smallest blocks, cells: wider than a matching window is correlated."""
+_SIZES = 4
+"""Sizes of blocks, each twice the one before."""
+_REACH = 1.0
+"""Sigma of the Gaussian window of a plane, blocks."""
+_CORRELATED_CELLS = 50.0
+"""Cells that share one error: the autocorrelation of a height that is averaged over Gaussian
+windows of 1.5 cells twice, matching and smoothing, sums to 4 pi (1.5² + 1.5²) = 57."""
+_SLOPE = 0.5
+"""Slopes expected before any is known, 1 sigma."""
+_LEAST_WEIGHT = 1e-3
+"""Of no information, 1/m²."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Planes:
+    """One plane per block; heights hold at the block's centre.
+
+    Attributes:
+        side: Of the blocks, cells.
+        height: shape (h, w), metres.
+        slope_x: Likewise, metres per cell.
+        slope_y: Likewise.
+        variance: Of the height, m².
+        relief: Mean square height of the cells off the plane beyond their noise, m².
+    """
+
+    side: int
+    height: Tensor
+    slope_x: Tensor
+    slope_y: Tensor
+    variance: Tensor
+    relief: Tensor
+
+
+def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor]:
+    """Combine every height with the planes around it.
+
+    Args:
+        z: Heights, shape (rows, columns), metres; NaN where unknown.
+        variance: Of each, same shape, m².
+        spacing: Cell size, metres.
+
+    Returns:
+        Heights without gaps and their variances; where nothing is known nearby, the height is that
+        of the nearest planes and the variance large. ``z`` itself where nothing is known at all.
+    """
+    known = torch.isfinite(z) & torch.isfinite(variance)
+    if not bool(known.any()):
+        return z, torch.full_like(z, torch.inf)
+    middle = z[known].median()
+    height = torch.where(known, z - middle, 0.0)
+    weight = torch.where(known, 1 / variance.clamp(min=1e-14), 0.0)
+    moments = _block_moments(height, weight, known)
+    levels = []
+    side = _BLOCK
+    for size in range(_SIZES):
+        if size:
+            moments, side = _pooled(moments), 2 * side
+        levels.append(_fitted(moments, side, spacing))
+    planes = levels[-1]
+    for finer in reversed(levels[:-1]):
+        planes = _combined(planes, finer)
+    prior, missed, uncertain = _spread_out(planes, 1, height)[:3]
+    gain = torch.where(known, missed / (missed + variance), 0.0)
+    settled = prior + gain * (height - prior)
+    own = torch.where(known, gain**2 * variance, 0.0)
+    return settled + middle, (1 - gain) ** 2 * (uncertain + missed) + own
+
+
+def _block_moments(height: Tensor, weight: Tensor, known: Tensor) -> Tensor:
+    """Sums over blocks of w·(1, x, y, xx, xy, yy, z, xz, yz, zz) and of cells, (11, h, w), float64.
+
+    x and y in cells and z in metres, from the map's origin.
+    """
+    rows, columns = (-(-size // _BLOCK) * _BLOCK for size in height.shape)
+    pad = (0, columns - height.shape[1], 0, rows - height.shape[0])
+    offset = torch.arange(_BLOCK, device=height.device) - (_BLOCK - 1) / 2
+    y, x = torch.meshgrid(offset, offset, indexing="ij")
+    one = torch.ones_like(x)
+    kernels = torch.stack([one, x, y, x * x, x * y, y * y])[:, None].to(height)
+
+    def sums(values: Tensor, count: int) -> Tensor:
+        padded = torch.nn.functional.pad(values, pad)[None, None]
+        return torch.nn.functional.conv2d(padded, kernels[:count], stride=_BLOCK)[0].double()
+
+    w, wx, wy, wxx, wxy, wyy = sums(weight, 6)
+    number = sums(known.to(height), 1)[0]
+    # About the block's own mean, or float32 would lose the squares.
+    mean = (sums(height, 1)[0] / number.clamp(min=1)).to(height)
+    wide = mean.repeat_interleave(_BLOCK, 0).repeat_interleave(_BLOCK, 1)
+    local = height - wide[: height.shape[0], : height.shape[1]]
+    wz, wxz, wyz = sums(weight * local, 3)
+    wzz = sums(weight * local * local, 1)[0]
+    z0 = mean.double()
+    wzz, wz, wxz, wyz = wzz + 2 * z0 * wz + z0**2 * w, wz + z0 * w, wxz + z0 * wx, wyz + z0 * wy
+    return _shifted(
+        torch.stack([w, wx, wy, wxx, wxy, wyy, wz, wxz, wyz, wzz, number]), _BLOCK, sign=1
+    )
+
+
+def _centres(like: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """X and Y of the blocks' centres, cells."""
+    rows, columns = like.shape[-2:]
+    first = (side - 1) / 2
+    x = first + side * torch.arange(columns, dtype=like.dtype, device=like.device)
+    y = first + side * torch.arange(rows, dtype=like.dtype, device=like.device)
+    return x[None], y[:, None]
+
+
+def _shifted(moments: Tensor, side: int, *, sign: int) -> Tensor:
+    """Moments about the map's origin (+1) from those about the blocks' centres, or back (-1)."""
+    x, y = (sign * axis for axis in _centres(moments, side))
+    w, wx, wy, wxx, wxy, wyy, wz, wxz, wyz, wzz, number = moments
+    return torch.stack(
+        [
+            w,
+            wx + x * w,
+            wy + y * w,
+            wxx + 2 * x * wx + x * x * w,
+            wxy + x * wy + y * wx + x * y * w,
+            wyy + 2 * y * wy + y * y * w,
+            wz,
+            wxz + x * wz,
+            wyz + y * wz,
+            wzz,
+            number,
+        ]
+    )
+
+
+def _pooled(moments: Tensor) -> Tensor:
+    rows, columns = moments.shape[-2:]
+    even = torch.nn.functional.pad(moments, (0, columns % 2, 0, rows % 2))
+    return 4 * torch.nn.functional.avg_pool2d(even[None], 2)[0]
+
+
+def _fitted(moments: Tensor, side: int, spacing: float) -> _Planes:
+    """Weighted least-squares plane around every block."""
+    taps = gaussian_taps(_REACH)
+    taps = [tap / max(taps) for tap in taps]
+    around = torch.nn.functional.pad(moments, (len(taps) // 2,) * 4)
+    w, wx, wy, wxx, wxy, wyy, wz, wxz, wyz, wzz, number = _shifted(
+        smooth(around, taps), side, sign=-1
+    )
+    ridge = _CORRELATED_CELLS / (_SLOPE * spacing) ** 2
+    a, d, f = w + _LEAST_WEIGHT, wxx + ridge, wyy + ridge
+    minor = (d * f - wxy**2, wxy * wy - wx * f, wx * wxy - d * wy)
+    determinant = a * minor[0] + wx * minor[1] + wy * minor[2]
+    height = (minor[0] * wz + minor[1] * wxz + minor[2] * wyz) / determinant
+    cross = wx * wy - a * wxy
+    slope_x = (minor[1] * wz + (a * f - wy**2) * wxz + cross * wyz) / determinant
+    slope_y = (minor[2] * wz + cross * wxz + (a * d - wx**2) * wyz) / determinant
+    residual = (wzz - height * wz - slope_x * wxz - slope_y * wyz).clamp(min=0)
+    # Errors that neighbours share do not show within a window, nor do three parameters.
+    window = 4 * math.pi * (_REACH**2 + 1 / 12) * side**2
+    shown = 1 - 3 * _CORRELATED_CELLS / window if window > 4 * _CORRELATED_CELLS else 0.25
+    total = w.clamp(min=_LEAST_WEIGHT)
+    relief = (residual - shown * number).clamp(min=0) / total
+    variance = _CORRELATED_CELLS * minor[0] / determinant
+    return _Planes(side, height, slope_x, slope_y, variance, relief)
+
+
+def _combined(wide: _Planes, fine: _Planes) -> _Planes:
+    """Planes of one size, each the mean of its own fit and of the wider planes there."""
+    height, relief, variance, slope_x, slope_y = _spread_out(wide, fine.side, fine.height)
+    gain = relief / (relief + fine.variance)
+    return _Planes(
+        fine.side,
+        height + gain * (fine.height - height),
+        slope_x + gain * (fine.slope_x - slope_x),
+        slope_y + gain * (fine.slope_y - slope_y),
+        (1 - gain) ** 2 * (variance + relief) + gain**2 * fine.variance,
+        fine.relief,
+    )
+
+
+def _spread_out(planes: _Planes, side: int, like: Tensor) -> tuple[Tensor, ...]:
+    """Planes at the centres of smaller blocks: height, relief, variance and slopes, as ``like``.
+
+    The planes around a place are blended by their certainty, so that one that straddles a wall
+    counts little beside one that does not.
+    """
+    rows, columns = like.shape
+    x, y = _centres(planes.height, planes.side)
+    constant = planes.height - planes.slope_x * x - planes.slope_y * y
+    certainty = 1 / (planes.variance + planes.relief + 1e-12)
+
+    def finer(values: Tensor) -> Tensor:
+        return torch.nn.functional.interpolate(
+            (certainty * values).to(like)[None, None],
+            scale_factor=planes.side // side,
+            mode="bilinear",
+            align_corners=False,
+        )[0, 0, :rows, :columns]
+
+    total = finer(torch.ones_like(certainty))
+    slope_x, slope_y = finer(planes.slope_x) / total, finer(planes.slope_y) / total
+    x, y = _centres(like, side)
+    height = finer(constant) / total + slope_x * x + slope_y * y
+    return height, finer(planes.relief) / total, finer(planes.variance) / total, slope_x, slope_y
