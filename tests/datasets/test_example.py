@@ -7,7 +7,13 @@ import yaml
 
 from aquamvs.calibration import CalibrationData, compute_undistortion_maps, load_calibration_data
 from aquamvs.config import PipelineConfig
-from aquamvs.datasets import SceneOptions, make_example, make_rig, write_dataset
+from aquamvs.datasets import (
+    SceneOptions,
+    load_ground_truth,
+    make_example,
+    make_rig,
+    write_dataset,
+)
 from aquamvs.datasets.storage import new_folder
 from aquamvs.errors import DataError
 from aquamvs.io import read_image, read_mask
@@ -147,6 +153,21 @@ def test_progress_names_every_image(tiny_rig: CalibrationData, tmp_path: Path) -
     lines: list[str] = []
     write(tmp_path / "example", tiny_rig, progress=lines.append)
     assert lines == [f"frame 0: cam{i}" for i in range(5)]
+
+
+def test_a_series_takes_the_options_of_each_frame(
+    tiny_rig: CalibrationData, tmp_path: Path
+) -> None:
+    days = [SceneOptions(depth=depth) for depth in (0.3, 0.3, 0.4)]
+    folder = write(tmp_path / "series", tiny_rig, options=days)
+    surfaces = [load_ground_truth(folder, frame=frame).surface.z for frame in range(3)]
+    assert torch.equal(surfaces[0], surfaces[1])
+    assert float(surfaces[2].mean() - surfaces[0].mean()) == pytest.approx(0.1, abs=0.01)
+    provenance = load_ground_truth(folder).provenance
+    assert provenance["frames"] == 3
+    assert [each["depth"] for each in provenance["frame_options"]] == [0.3, 0.3, 0.4]
+    with pytest.raises(DataError, match="frames is 0"):
+        write(tmp_path / "none", tiny_rig, options=[])
 
 
 def test_a_file_in_the_way_is_an_error(tiny_rig: CalibrationData, tmp_path: Path) -> None:

@@ -211,6 +211,18 @@ def test_a_scene_that_stands_out_of_the_water_is_refused(
         make_scene("bower", seed=0, rig=tiny_rig, options=options)
 
 
+def test_an_earlier_day_of_a_dig_differs_in_the_bowers_alone(tiny_rig: CalibrationData) -> None:
+    days = [
+        make_scene("bower", seed=0, rig=tiny_rig, options=SceneOptions(bower_relief=part))
+        for part in (0.0, 0.5, 1.0)
+    ]
+    none, half, whole = (day.bed.coefficients for day in days)
+    assert float(abs(whole - none).max()) > 0.02
+    assert abs((half - none) - 0.5 * (whole - none)).max() < 1e-12
+    far = abs(whole - none) < 1e-6
+    assert far.mean() > 0.2  # ground that nobody touched
+
+
 def test_unknown_kinds_and_seeds_are_refused(tiny_rig: CalibrationData) -> None:
     with pytest.raises(DataError, match=r"'reef'.*bower"):
         make_scene("reef", seed=0, rig=tiny_rig)
@@ -221,7 +233,7 @@ def test_unknown_kinds_and_seeds_are_refused(tiny_rig: CalibrationData) -> None:
 @pytest.mark.parametrize(
     "bad",
     [{"depth": -1.0}, {"slope": (3.0, 0.0)}, {"tilt_deg": 90.0}, {"contrast": 0.0},
-     {"n_fish": -1}, {"offset": (99.0, 0.0)}],
+     {"n_fish": -1}, {"offset": (99.0, 0.0)}, {"bower_relief": -0.5}],
 )  # fmt: skip
 def test_impossible_options_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(DataError, match=next(iter(bad))):

@@ -139,7 +139,11 @@ def _furnish(
     if kind is SceneKind.BOXES:
         bed = make_bed(rng, place.tank, level, (), roughness=0.6)
         return bed, place_boxes(random_stream(seed, "boxes"), bed, place), None
-    bed = make_bed(rng, place.tank, level, place_bowers(random_stream(seed, "bowers"), place))
+    bowers = tuple(
+        replace(bower, relief=options.bower_relief * bower.relief)
+        for bower in place_bowers(random_stream(seed, "bowers"), place)
+    )
+    bed = make_bed(rng, place.tank, level, bowers)
     return bed, place_stones(random_stream(seed, "stones"), bed, place), None
 
 

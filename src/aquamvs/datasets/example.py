@@ -1,7 +1,7 @@
 """Writer of rendered datasets: images, calibration, configuration, masks and ground truth."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
@@ -57,7 +57,7 @@ def make_example(
     seed: int = 0,
     scene: SceneKind | str = SceneKind.BOWER,
     frames: int = 1,
-    options: SceneOptions | None = None,
+    options: SceneOptions | Sequence[SceneOptions] | None = None,
     masks: bool = False,
     overwrite: bool = False,
     workers: int | None = None,
@@ -72,7 +72,8 @@ def make_example(
         seed: Of everything random.
         scene: Kind of scene (see :func:`~.builder.make_scene`).
         frames: Number of frames.
-        options: What the seed shall not decide.
+        options: What the seed shall not decide; a sequence has one for each frame and replaces
+            ``frames``.
         masks: Also write masks.
         overwrite: Replace a folder that holds something.
         workers: Threads; all processors when absent.
@@ -113,7 +114,7 @@ def write_dataset(
     seed: int,
     frames: int = 1,
     image_size: tuple[int, int] | None = None,
-    options: SceneOptions | None = None,
+    options: SceneOptions | Sequence[SceneOptions] | None = None,
     imaging: Imaging | None = None,
     masks: bool = False,
     overwrite: bool = False,
@@ -129,7 +130,8 @@ def write_dataset(
         seed: Of scene, gains and noise.
         frames: Number of frames; fish (``SceneOptions.n_fish``) move between them.
         image_size: (width, height) to which the rig's images are resized.
-        options: What the seed shall not decide.
+        options: What the seed shall not decide; a sequence has one for each frame and replaces
+            ``frames``: a series in which sand moves.
         imaging: Options of camera and water.
         masks: Also write masks (undistorted space, white where the bed or something on it is seen
             in the first frame, black on the tank's walls and beyond).
@@ -145,8 +147,10 @@ def write_dataset(
             ``frames`` is not positive; the scene is unknown or does not fit the rig.
         CalibrationError: The rig's file is not a usable calibration.
     """
-    if frames < 1:
-        raise DataError(f"frames is {frames}; expected a whole number, at least 1")
+    series = isinstance(options, Sequence)
+    per_frame = list(options) if isinstance(options, Sequence) else [options] * frames
+    if not per_frame:
+        raise DataError(f"frames is {0 if series else frames}; expected a whole number, at least 1")
     if isinstance(rig, CalibrationData):
         rig_name = "custom"
         calibration = rig if image_size is None else resize_rig(rig, image_size)
@@ -154,27 +158,32 @@ def write_dataset(
         rig_name = Path(rig).stem
         calibration = make_rig(rig, image_size=image_size)
     with new_folder(out, overwrite=overwrite) as folder:
-        scene = make_scene(scene_kind, seed=seed, rig=calibration, options=options)
+        scenes = {
+            each: make_scene(scene_kind, seed=seed, rig=calibration, options=each)
+            for each in dict.fromkeys(per_frame)
+        }
         save_calibration(calibration, folder / "calibration.json")
         writer = _Writer(
             folder,
-            scene,
             calibration,
             imaging or Imaging(),
             workers or os.cpu_count() or 1,
             progress or _silent,
         )
-        for frame in range(frames):
-            writer.frame(frame, masks=masks and frame == 0)
+        for frame, each in enumerate(per_frame):
+            writer.frame(scenes[each], frame, masks=masks and frame == 0)
         _write_config(folder, calibration, masks=masks)
+        provenance = scenes[per_frame[0]].provenance()
+        if series:
+            provenance["frame_options"] = [scenes[o].provenance()["options"] for o in per_frame]
         width, height = next(iter(calibration.cameras.values())).image_size
         save_provenance(
             folder,
             {
-                **scene.provenance(),
+                **provenance,
                 "rig": rig_name,
                 "image_size": [width, height],
-                "frames": frames,
+                "frames": len(per_frame),
                 "software": f"aquamvs {version('aquamvs')}",
             },
         )
@@ -188,18 +197,17 @@ def _silent(_: str) -> None:
 @dataclass(frozen=True, slots=True)
 class _Writer:
     folder: Path
-    scene: Scene
     calibration: CalibrationData
     imaging: Imaging
     workers: int
     progress: Progress
 
-    def frame(self, frame: int, *, masks: bool) -> None:
+    def frame(self, scene: Scene, frame: int, *, masks: bool) -> None:
         """Write images and truth of a frame."""
         depths = {}
         for camera in self.calibration.cameras:
             image = render_view(
-                self.scene,
+                scene,
                 self.calibration,
                 camera,
                 frame=frame,
@@ -209,14 +217,14 @@ class _Writer:
             path = self.folder / "images" / camera / f"frame_{frame:06d}.png"
             write_image(path, torch.from_numpy(image).float() / 255)
             depth, part, K = true_depth(
-                self.scene, self.calibration, camera, frame=frame, workers=self.workers
+                scene, self.calibration, camera, frame=frame, workers=self.workers
             )
             depths[camera] = _exact(camera, depth, K)
             if masks:
                 keep = (part != int(Part.NONE)) & (part != int(Part.WALL))
                 write_image(self.folder / "masks" / f"{camera}.png", keep.float())
             self.progress(f"frame {frame}: {camera}")
-        save_frame_truth(self.folder, frame, depths, true_surface(self.scene))
+        save_frame_truth(self.folder, frame, depths, true_surface(scene))
 
 
 def _exact(camera: str, depth: Tensor, K: Tensor) -> DepthMap:

@@ -47,6 +47,8 @@ class SceneOptions:
         offset: Shift of the board's centre in X and Y from the rig's centre, metres.
         contrast: Factor on the deviations of the bed's albedo from its mean.
         n_fish: Fish that swim over the bed.
+        bower_relief: Factor on the depth of pits and the height of castles in a ``bower`` scene;
+            a smaller one is an earlier day of the same dig.
     """
 
     texture: TextureKind | None = None
@@ -57,6 +59,7 @@ class SceneOptions:
     offset: tuple[float, float] = (0.0, 0.0)
     contrast: float = 1.0
     n_fish: int = 0
+    bower_relief: float = 1.0
 
     def __post_init__(self) -> None:
         if self.depth is not None and not 0 < self.depth < 100:
@@ -71,6 +74,8 @@ class SceneOptions:
             raise DataError(f"scene option contrast is {self.contrast}; expected 0 to 2")
         if not 0 <= self.n_fish <= 100:
             raise DataError(f"scene option n_fish is {self.n_fish}; expected 0 to 100")
+        if not 0 <= self.bower_relief <= 1:
+            raise DataError(f"scene option bower_relief is {self.bower_relief}; expected 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
