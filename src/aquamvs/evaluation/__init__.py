@@ -19,7 +19,7 @@ from .board_errors import (
 )
 from .cloud import CloudScores, SurfaceDensity, cloud_scores, cloud_to_mesh, surface_density
 from .depth import DepthErrors, depth_errors, pooled_depth_errors
-from .difference import HeightDifference, height_difference
+from .difference import HeightDifference, height_difference, save_height_difference
 from .heightgrid import HeightGrid
 from .heightmap import HeightErrors, height_errors
 from .limit import (
@@ -75,6 +75,7 @@ __all__ = [
     "mesh_errors",
     "pooled_depth_errors",
     "rig_limit",
+    "save_height_difference",
     "surface_density",
     "triangulate_corners",
     "umeyama",

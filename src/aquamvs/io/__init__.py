@@ -1,6 +1,12 @@
 """Files: images, videos, depth maps, height maps, clouds and meshes; each whole or not at all."""
 
-from .arrays import load_depth_map, load_height_map, save_depth_map, save_height_map
+from .arrays import (
+    load_depth_map,
+    load_height_map,
+    save_arrays,
+    save_depth_map,
+    save_height_map,
+)
 from .atomic import atomic_path
 from .cache import CACHE_VARIABLE, cache_folder
 from .frames import FrameSource, FrameSources, ImageFolder, VideoFile, open_sources
@@ -25,6 +31,7 @@ __all__ = [
     "open_sources",
     "read_image",
     "read_mask",
+    "save_arrays",
     "save_depth_map",
     "save_height_map",
     "save_mesh",

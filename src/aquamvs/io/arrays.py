@@ -46,7 +46,7 @@ def save_depth_map(path: str | Path, depth_map: DepthMap) -> None:
         "sigma": _numpy(depth_map.sigma, np.float32),
         "K": _numpy(depth_map.K, np.float64),
     }
-    _save(Path(path), arrays)
+    save_arrays(path, arrays)
 
 
 def load_depth_map(path: str | Path) -> DepthMap:
@@ -96,7 +96,7 @@ def save_height_map(path: str | Path, height_map: HeightMap) -> None:
         "color": _numpy(height_map.color, np.float32),
         "georeference": np.array(json.dumps(georeference)),
     }
-    _save(Path(path), arrays)
+    save_arrays(path, arrays)
 
 
 def load_height_map(path: str | Path) -> HeightMap:
@@ -130,7 +130,17 @@ def _numpy(tensor: Tensor, dtype: type[np.generic]) -> NDArray[Any]:
     return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=dtype)
 
 
-def _save(path: Path, arrays: Mapping[str, NDArray[Any] | np.generic]) -> None:
+def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any] | np.generic]) -> None:
+    """Write arrays as npz; the same arrays give the same bytes.
+
+    Args:
+        path: File to write, ``.npz``.
+        arrays: Name to array, in the order in which they are written.
+
+    Raises:
+        DataError: The name has another suffix, or the file cannot be written.
+    """
+    path = Path(path)
     if path.suffix.lower() != ".npz":
         raise DataError(f"cannot write arrays to {path}; expected a name that ends in .npz")
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
