@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import AquaMVSError, ConfigError
+from .change import run_change
 from .parser import Command, build_parser
 from .progress import StageBars, line_printer
 
@@ -142,4 +143,5 @@ _COMMANDS: dict[str, Command] = {
     "benchmark": _benchmark,
     "example": _example,
     "weights": _weights,
+    "change": run_change,
 }

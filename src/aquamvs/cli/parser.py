@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..pathways import PATHWAYS
+from .change import add_change
 
 SCALES = ("small", "medium", "full")
 SCENES = ("bower", "low_texture", "boxes", "board", "plane")
@@ -32,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_benchmark(commands)
     _add_example(commands)
     _add_weights(commands)
+    add_change(commands)
     return parser
 
 

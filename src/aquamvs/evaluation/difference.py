@@ -180,7 +180,7 @@ def height_difference(
         area_up=cell * int((moved > 0).sum()),
         area_down=cell * int((moved < 0).sum()),
         volume_up=gained,
-        volume_down=-lost,
+        volume_down=abs(lost),
         volume_up_sigma=gained_sigma,
         volume_down_sigma=lost_sigma,
         net_volume=net,

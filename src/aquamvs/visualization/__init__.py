@@ -8,19 +8,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .animation import FlipBook, figures_gif, flip_book
     from .benchmark import plot_accuracy, plot_runtime_and_points, plot_stage_times
     from .canvas import figure_png, figure_svg
+    from .change import change_frames, plot_height_difference, plot_volumes
     from .clouds import plot_point_cloud, plot_sparse_cloud
     from .maps import plot_depth_comparison, plot_depth_map, plot_height_map
     from .matches import plot_matches
     from .rig import plot_refracted_ray, plot_rig
 
 __all__ = [
+    "FlipBook",
+    "change_frames",
     "figure_png",
     "figure_svg",
+    "figures_gif",
+    "flip_book",
     "plot_accuracy",
     "plot_depth_comparison",
     "plot_depth_map",
+    "plot_height_difference",
     "plot_height_map",
     "plot_matches",
     "plot_point_cloud",
@@ -29,9 +36,16 @@ __all__ = [
     "plot_runtime_and_points",
     "plot_sparse_cloud",
     "plot_stage_times",
+    "plot_volumes",
 ]
 
 _HOMES = {
+    "FlipBook": ".animation",
+    "change_frames": ".change",
+    "figures_gif": ".animation",
+    "flip_book": ".animation",
+    "plot_height_difference": ".change",
+    "plot_volumes": ".change",
     "figure_png": ".canvas",
     "figure_svg": ".canvas",
     "plot_accuracy": ".benchmark",

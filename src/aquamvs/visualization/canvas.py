@@ -4,8 +4,10 @@ Every plot function of this package returns a :class:`PlotFigure`. A notebook sh
 of a cell; :func:`figure_png` and :func:`figure_svg` turn it into a file's content.
 """
 
+from __future__ import annotations
+
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..evaluation import HeightDifference
+    from ..types import HeightMap
 
 # Okabe and Ito's palette (jfly.uni-koeln.de/color), told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, SKY = "#0072B2", "#E69F00", "#009E73", "#56B4E9"
@@ -88,6 +94,25 @@ def thinned_extent(shape: tuple[int, ...]) -> tuple[float, float, float, float]:
     """Extent of an image in its own pixels, with the top-left pixel's centre at (0, 0)."""
     height, width = shape[:2]
     return -0.5, width - 0.5, height - 0.5, -0.5
+
+
+def grid_extent(
+    grid: HeightMap | HeightDifference, shape: tuple[int, ...]
+) -> tuple[float, float, float, float]:
+    """Extent of a horizontal grid of ``shape`` in metres, with Y down as the cameras see it."""
+    half = grid.spacing / 2
+    x1 = grid.x0 + (shape[1] - 1) * grid.spacing + half
+    y1 = grid.y0 + (shape[0] - 1) * grid.spacing + half
+    return grid.x0 - half, x1, y1, grid.y0 - half
+
+
+def cell_axes(
+    extent: tuple[float, float, float, float], shape: tuple[int, ...]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """X of every column and Y of every row of an image drawn over an extent."""
+    x = np.linspace(extent[0], extent[1], 2 * shape[1] + 1)[1::2]
+    y = np.linspace(extent[3], extent[2], 2 * shape[0] + 1)[1::2]
+    return x, y
 
 
 def robust_range(

@@ -18,6 +18,8 @@ from .canvas import (
     SEQUENTIAL,
     UNKNOWN,
     PlotFigure,
+    cell_axes,
+    grid_extent,
     message_figure,
     numpy_image,
     robust_range,
@@ -144,11 +146,7 @@ def plot_height_map(
     panels = 1 + bool(np.isfinite(sigma).any()) + (error is not None)
     figure = PlotFigure((_PANEL_INCHES + 1.4) * panels, 1.08 * _panel_height(z) + 0.8)
     grid = iter(figure.subplots(1, panels, squeeze=False)[0])
-    rows, columns = height_map.z.shape
-    half = height_map.spacing / 2
-    x1 = height_map.x0 + (columns - 1) * height_map.spacing + half
-    y1 = height_map.y0 + (rows - 1) * height_map.spacing + half
-    extent = (height_map.x0 - half, x1, y1, height_map.y0 - half)
+    extent = grid_extent(height_map, tuple(height_map.z.shape))
     axes = next(grid)
     _image(axes, z, robust_range([z]), SEQUENTIAL + "_r", extent, "World Z, down (m)", metric=True)
     _contours(axes, z, extent)
@@ -233,10 +231,13 @@ def _contours(axes: Axes, z: NDArray[Any], extent: tuple[float, float, float, fl
     if min(z.shape) < 2 or not high > low:
         return
     levels = MaxNLocator(_CONTOURS).tick_values(low, high)
-    x = np.linspace(extent[0], extent[1], 2 * z.shape[1] + 1)[1::2]
-    y = np.linspace(extent[3], extent[2], 2 * z.shape[0] + 1)[1::2]
     lines = axes.contour(
-        x, y, np.ma.masked_invalid(z), levels=levels, colors="white", linewidths=0.6, alpha=0.8
+        *cell_axes(extent, z.shape),
+        np.ma.masked_invalid(z),
+        levels=levels,
+        colors="white",
+        linewidths=0.6,
+        alpha=0.8,
     )
     axes.clabel(lines, fontsize=6, fmt="%g")
 
