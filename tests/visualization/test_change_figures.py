@@ -89,6 +89,13 @@ def test_frames_share_size_and_scale_and_the_first_shows_no_change() -> None:
         change_frames(maps, differences[:1])
 
 
+def test_maps_on_another_grid_are_shown_on_that_of_the_first() -> None:
+    maps = [height_map(0.0), height_map(0.02, side=70)]
+    frames = change_frames(maps, [height_difference(*maps, min_significance=2)])
+    assert len({frame.axes[0].get_xlim() for frame in frames}) == 1
+    assert len(figures_gif(frames)) > 0
+
+
 def test_gif_has_a_picture_for_each_frame_and_the_same_bytes_twice() -> None:
     maps, differences = series()
     data = figures_gif(change_frames(maps, differences))

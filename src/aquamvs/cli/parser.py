@@ -13,7 +13,7 @@ from pathlib import Path
 from ..pathways import PATHWAYS
 from .change import add_change
 
-SCALES = ("small", "medium", "full")
+SCALES = ("tiny", "small", "medium", "full")
 SCENES = ("bower", "low_texture", "boxes", "board", "plane")
 
 Command = Callable[[argparse.Namespace], int]
@@ -92,8 +92,8 @@ def _add_example(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--scale",
         choices=SCALES,
         default="small",
-        help="small: 5 cameras of 400 x 300; medium: 13 of 800 x 600; full: 13 of 1600 x 1200 "
-        "(default small)",
+        help="tiny: 5 cameras of 200 x 150; small: 5 of 400 x 300; medium: 13 of 800 x 600; "
+        "full: 13 of 1600 x 1200 (default small)",
     )
     parser.add_argument("--scene", choices=SCENES, default="bower", help="scene (default bower)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random")

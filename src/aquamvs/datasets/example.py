@@ -32,6 +32,7 @@ Progress = Callable[[str], None]
 class ExampleScale(StrEnum):
     """Sizes of the example dataset."""
 
+    TINY = "tiny"
     SMALL = "small"
     MEDIUM = "medium"
     FULL = "full"
@@ -44,6 +45,7 @@ class _Scale:
 
 
 _SCALES = {
+    ExampleScale.TINY: _Scale("small5", (200, 150)),
     ExampleScale.SMALL: _Scale("small5", None),
     ExampleScale.MEDIUM: _Scale("ring13", (800, 600)),
     ExampleScale.FULL: _Scale("ring13", None),
@@ -67,8 +69,8 @@ def make_example(
 
     Args:
         out: Folder to create.
-        scale: ``small`` (5 cameras of 400 x 300), ``medium`` (13 of 800 x 600) or ``full`` (13 of
-            1600 x 1200).
+        scale: ``tiny`` (5 cameras of 200 x 150, to try things out), ``small`` (5 of 400 x 300),
+            ``medium`` (13 of 800 x 600) or ``full`` (13 of 1600 x 1200).
         seed: Of everything random.
         scene: Kind of scene (see :func:`~.builder.make_scene`).
         frames: Number of frames.

@@ -1,6 +1,7 @@
 """Errors against the truth, against the rig's own limit, and against a board under water."""
 
 from .alignment import IcpMethod, RigidTransform, icp, umeyama
+from .bias import ModelBias, model_bias
 from .board import (
     BoardCorners,
     BoardDetection,
@@ -53,6 +54,7 @@ __all__ = [
     "HeightGrid",
     "IcpMethod",
     "MeshErrors",
+    "ModelBias",
     "RigLimit",
     "RigidTransform",
     "SurfaceDensity",
@@ -73,6 +75,7 @@ __all__ = [
     "height_errors",
     "icp",
     "mesh_errors",
+    "model_bias",
     "pooled_depth_errors",
     "rig_limit",
     "save_height_difference",

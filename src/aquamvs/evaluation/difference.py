@@ -15,6 +15,7 @@ from ..types import HeightMap
 from .arrays import BoolArray, FloatArray, as_bool, as_float64, plain
 from .heightgrid import HeightGrid
 from .moved import moved_cells, significance_of
+from .statistics import NORMAL_MEDIAN
 
 _MEDIAN_OVER_MEAN = math.sqrt(math.pi / 2)
 """Standard deviation of a median over that of the mean, for normal errors."""
@@ -50,8 +51,9 @@ class HeightDifference:
         net_volume_sigma: 1-sigma uncertainty of ``net_volume``, cubic metres.
         offset: Rise of the stable ground, which was taken off, metres; 0 without such ground.
         offset_sigma: 1-sigma uncertainty of ``offset``, metres.
-        stable_scatter: Root of the mean square of ``significance`` on the stable ground: 1 where
-            sigma is right, less where it is cautious. None without such ground.
+        stable_scatter: Median of the absolute ``significance`` on the stable ground over that of a
+            standard normal: 1 where sigma is right, less where it is cautious. None without such
+            ground.
     """
 
     x0: float
@@ -203,7 +205,7 @@ def _ground_level(
     offset = float(np.median(rise[known]))
     mean_sigma = _sum_sigma(sigma[known], patch) / int(known.sum())
     ratio = significance_of(rise[known] - offset, sigma[known])
-    return offset, _MEDIAN_OVER_MEAN * mean_sigma, float(np.sqrt(np.mean(ratio**2)))
+    return offset, _MEDIAN_OVER_MEAN * mean_sigma, float(np.median(np.abs(ratio))) / NORMAL_MEDIAN
 
 
 def _sum_sigma(sigma: FloatArray, patch: float) -> float:

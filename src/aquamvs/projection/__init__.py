@@ -1,7 +1,17 @@
 """Refractive projection: pixels to rays under water and back."""
 
 from .patches import patch_affine
+from .pinhole import PinholeFit, fit_pinhole
 from .refractive import RefractiveProjectionModel
 from .snell import refract
+from .variants import moved_surface, straight
 
 __all__ = ["RefractiveProjectionModel", "patch_affine", "refract"]
+__all__ = [
+    "PinholeFit",
+    "RefractiveProjectionModel",
+    "fit_pinhole",
+    "moved_surface",
+    "refract",
+    "straight",
+]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .canvas import figure_png, figure_svg
     from .change import change_frames, plot_height_difference, plot_volumes
     from .clouds import plot_point_cloud, plot_sparse_cloud
+    from .errors import plot_error_curves, plot_error_maps
     from .maps import plot_depth_comparison, plot_depth_map, plot_height_map
     from .matches import plot_matches
     from .rig import plot_refracted_ray, plot_rig
@@ -27,6 +28,8 @@ __all__ = [
     "plot_accuracy",
     "plot_depth_comparison",
     "plot_depth_map",
+    "plot_error_curves",
+    "plot_error_maps",
     "plot_height_difference",
     "plot_height_map",
     "plot_matches",
@@ -51,6 +54,8 @@ _HOMES = {
     "plot_accuracy": ".benchmark",
     "plot_depth_comparison": ".maps",
     "plot_depth_map": ".maps",
+    "plot_error_curves": ".errors",
+    "plot_error_maps": ".errors",
     "plot_height_map": ".maps",
     "plot_matches": ".matches",
     "plot_point_cloud": ".clouds",

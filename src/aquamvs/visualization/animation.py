@@ -6,7 +6,7 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 
 from matplotlib.figure import Figure
@@ -61,7 +61,7 @@ class FlipBook:
         kind: MIME type of the pictures.
     """
 
-    pictures: tuple[bytes, ...]
+    pictures: tuple[bytes, ...] = field(repr=False)
     labels: tuple[str, ...]
     start: int = 0
     kind: str = "image/png"
@@ -111,7 +111,7 @@ def flip_book(figures: Sequence[Figure], labels: Sequence[str], *, start: int = 
 
 def _jpeg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    _picture(figure).save(buffer, "JPEG", quality=88, subsampling=0)
+    _picture(figure).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ..evaluation import HeightDifference
+    from ..evaluation import HeightDifference, HeightGrid
     from ..types import HeightMap
 
 # Okabe and Ito's palette (jfly.uni-koeln.de/color), told apart by colour-blind readers.
@@ -97,7 +97,7 @@ def thinned_extent(shape: tuple[int, ...]) -> tuple[float, float, float, float]:
 
 
 def grid_extent(
-    grid: HeightMap | HeightDifference, shape: tuple[int, ...]
+    grid: HeightMap | HeightGrid | HeightDifference, shape: tuple[int, ...]
 ) -> tuple[float, float, float, float]:
     """Extent of a horizontal grid of ``shape`` in metres, with Y down as the cameras see it."""
     half = grid.spacing / 2

@@ -148,13 +148,18 @@ def change_frames(
     names = [f"frame {index}" for index in range(len(maps))] if labels is None else labels
     names = _labels(names, len(maps))
     reach = 1000 * _reach(differences)
+    # The maps' grids may differ; all frames show the first one's.
+    extent = _extent(maps[0])
+    height = _PANEL_INCHES * _ratio(numpy_image(maps[0].z)) + 0.9
     frames = []
     for index, (height_map, name) in enumerate(zip(maps, names, strict=True)):
         z = numpy_image(height_map.z)
-        figure = PlotFigure(2 * _PANEL_INCHES + 1.4, _PANEL_INCHES * _ratio(z) + 0.9)
+        figure = PlotFigure(2 * _PANEL_INCHES + 1.4, height)
         left, right = figure.subplots(1, 2)
         color = numpy_image(height_map.color.clamp(0, 1).nan_to_num(0.0))
         left.imshow(np.where(np.isfinite(z)[..., None], color, 0.87), extent=_extent(height_map))
+        left.set_xlim(extent[:2])
+        left.set_ylim(extent[2:])
         _dress(left, "From above")
         # The first frame has no change yet: an empty panel of the same kind keeps its size.
         shown = differences[max(index - 1, 0)]

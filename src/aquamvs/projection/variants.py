@@ -1,0 +1,42 @@
+"""The same camera under another belief about the water."""
+
+import torch
+
+from .refractive import RefractiveProjectionModel
+
+
+def straight(model: RefractiveProjectionModel) -> RefractiveProjectionModel:
+    """The same camera with the refraction ignored: ``n_water`` is that of air."""
+    return RefractiveProjectionModel(
+        model.K, model.R, model.t, model.water_z, model.normal, model.n_air, model.n_air
+    )
+
+
+def moved_surface(
+    model: RefractiveProjectionModel, *, rise: float = 0.0, tilt_deg: float = 0.0
+) -> RefractiveProjectionModel:
+    """The same camera over a water surface that lies elsewhere than calibrated.
+
+    Args:
+        model: Camera above water.
+        rise: How far the surface came up, metres.
+        tilt_deg: Turn of the surface about the world's Y axis: towards +X it sinks, degrees.
+
+    Returns:
+        The model.
+
+    Raises:
+        CalibrationError: The camera would be under water.
+    """
+    angle = torch.deg2rad(torch.tensor(tilt_deg, dtype=torch.float64))
+    cosine, sine = float(angle.cos()), float(angle.sin())
+    turn = model.normal.new_tensor([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
+    return RefractiveProjectionModel(
+        model.K,
+        model.R,
+        model.t,
+        model.water_z - rise,
+        turn @ model.normal,
+        model.n_air,
+        model.n_water,
+    )
