@@ -32,7 +32,7 @@ from aquamvs.calibration import load_calibration_data
 from aquamvs.datasets import load_ground_truth, make_example
 from aquamvs.dense import PatchMatch
 from aquamvs.evaluation import HeightGrid, depth_errors, depth_limit, height_errors
-from aquamvs.fusion import fuse
+from aquamvs.fusion import consistency_maps, fuse
 from aquamvs.io import open_sources
 from aquamvs.matching import SiftMatcher, match_sparse, select_pairs
 from aquamvs.meshing import mesh_from_height_map
@@ -40,6 +40,7 @@ from aquamvs.pipeline import undistort_views, undistortion_maps
 from aquamvs.surface import sweep_surface
 from aquamvs.triangulation import TriangulationOptions, depth_range_per_view, triangulate
 from aquamvs.visualization import (
+    plot_consistency,
     plot_depth_comparison,
     plot_depth_map,
     plot_height_map,
@@ -48,6 +49,7 @@ from aquamvs.visualization import (
     plot_refracted_ray,
     plot_rig,
     plot_sparse_cloud,
+    view_3d,
 )
 
 # %% [markdown]
@@ -181,11 +183,21 @@ print(
 # ## Fusion
 #
 # Fusion keeps the points on which several depth maps agree within their own uncertainty, averages
-# them, and leaves out what one camera alone claims. Look for clean edges around the rocks: stray
-# points would hang in the water above them.
+# them, and leaves out what one camera alone claims. First, how many cameras agree with each depth
+# of this one; then the cloud. Look for clean edges around the rocks: stray points would hang in the
+# water above them.
 
 # %%
-cloud = fuse(views.references, list(depth_maps.values()))
+estimated = list(depth_maps.values())
+consistency = consistency_maps(views.references, estimated)
+plot_consistency(next(each for each in consistency if each.camera == camera))
+
+# %% [markdown]
+# On the left, dark places are those that this camera alone claims: at the edges of rocks, and where
+# it is the only one to look. On the right, low shares are places where the others contradict.
+
+# %%
+cloud = fuse(views.references, estimated)
 plot_point_cloud(cloud)
 
 # %%
@@ -221,6 +233,11 @@ print(
 # %% [markdown]
 # A height map has one height above each place, so it cannot follow the wall of a rock or reach
 # beneath it: that is what the errors near steps are.
+#
+# Turn it: drag with the mouse or a finger, use the arrow keys, zoom with Ctrl and the wheel.
+
+# %%
+view_3d(height_map)
 
 # %% [markdown]
 # ## Mesh and export

@@ -1,6 +1,7 @@
 """Figures hold what they say they show, survive empty input, and leave no trace."""
 
 import io
+import itertools
 import subprocess
 import sys
 
@@ -24,12 +25,14 @@ from aquamvs.benchmark.results import (
 )
 from aquamvs.calibration import CalibrationData, CameraData
 from aquamvs.errors import DataError, ShapeError
+from aquamvs.fusion import ConsistencyMap
 from aquamvs.pathways import Stage
 from aquamvs.types import DepthMap, HeightMap, Matches, PointCloud
 from aquamvs.visualization import (
     figure_png,
     figure_svg,
     plot_accuracy,
+    plot_consistency,
     plot_depth_comparison,
     plot_depth_map,
     plot_height_map,
@@ -77,6 +80,35 @@ def cloud(count: int) -> PointCloud:
     )
 
 
+def test_far_outliers_do_not_shrink_a_cloud_and_are_counted() -> None:
+    sane = cloud(3000)
+    points = sane.points.clone()
+    points[:3] += 40.0
+    strayed = PointCloud(points, *(getattr(sane, name) for name in CLOUD_FIELDS))
+    for plot in (plot_point_cloud, plot_sparse_cloud):
+        figure = plot(strayed)
+        low, high = figure.axes[1].get_xlim()
+        assert abs(high - low) < 2
+        assert "3 far outliers not shown" in texts(figure)
+        assert "outliers" not in texts(plot(sane))
+
+
+def test_consistency_shows_counts_and_shares_and_greys_what_is_unknown() -> None:
+    agreeing = torch.tensor([[0, 1], [2, 4]], dtype=torch.int16)
+    seeing = torch.tensor([[0, 4], [4, 4]], dtype=torch.int16)
+    figure = plot_consistency(ConsistencyMap("cam3", agreeing, seeing))
+    counts, share = (np.asarray(image.get_array(), dtype=float) for image in images(figure)[:2])
+    assert np.isnan(counts[0, 0])
+    assert counts[1].tolist() == [2, 4]
+    assert share[1].tolist() == [0.5, 1]
+    assert "cam3: 67% of the depths are confirmed" in texts(figure)
+    empty = torch.zeros(4, 4, dtype=torch.int16)
+    assert "no depth" in texts(plot_consistency(ConsistencyMap("cam3", empty, empty)))
+
+
+CLOUD_FIELDS = ("colors", "normals", "confidence", "sigma", "view_count")
+
+
 def rig(*, tilt: float = 0.0, auxiliary: bool = False) -> CalibrationData:
     K = torch.tensor([[500.0, 0, 199.5], [0, 500, 149.5], [0, 0, 1]], dtype=torch.float64)
     eye = torch.eye(3, dtype=torch.float64)
@@ -120,6 +152,17 @@ def good(name: str = "Surface sweep", seconds: float = 2.0, points: int = 5000) 
 
 def failed() -> PathwayResult:
     return PathwayResult(pathway_name="RoMa + full", status=Status.FAILED, error="why")
+
+
+def test_tick_labels_of_a_single_pathway_do_not_overlap() -> None:
+    figure = plot_runtime_and_points(benchmark(good(seconds=123.4, points=1_152_497)))
+    figure_png(figure)
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    for axes in figure.axes:
+        boxes = [label.get_window_extent(renderer) for label in axes.get_xticklabels()]
+        shown = [box for box in boxes if axes.bbox.x0 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1]
+        assert len(shown) >= 3
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(shown))
 
 
 def bars(figure: Figure, panel: int = 0) -> list[float]:

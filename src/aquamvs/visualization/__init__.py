@@ -14,18 +14,21 @@ if TYPE_CHECKING:
     from .change import change_frames, plot_height_difference, plot_volumes
     from .clouds import plot_point_cloud, plot_sparse_cloud
     from .errors import plot_error_curves, plot_error_maps
-    from .maps import plot_depth_comparison, plot_depth_map, plot_height_map
+    from .maps import plot_consistency, plot_depth_comparison, plot_depth_map, plot_height_map
     from .matches import plot_matches
     from .rig import plot_refracted_ray, plot_rig
+    from .view3d import View3D, view_3d
 
 __all__ = [
     "FlipBook",
+    "View3D",
     "change_frames",
     "figure_png",
     "figure_svg",
     "figures_gif",
     "flip_book",
     "plot_accuracy",
+    "plot_consistency",
     "plot_depth_comparison",
     "plot_depth_map",
     "plot_error_curves",
@@ -40,9 +43,12 @@ __all__ = [
     "plot_sparse_cloud",
     "plot_stage_times",
     "plot_volumes",
+    "view_3d",
 ]
 
 _HOMES = {
+    "View3D": ".view3d",
+    "view_3d": ".view3d",
     "FlipBook": ".animation",
     "change_frames": ".change",
     "figures_gif": ".animation",
@@ -52,6 +58,7 @@ _HOMES = {
     "figure_png": ".canvas",
     "figure_svg": ".canvas",
     "plot_accuracy": ".benchmark",
+    "plot_consistency": ".maps",
     "plot_depth_comparison": ".maps",
     "plot_depth_map": ".maps",
     "plot_error_curves": ".errors",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..pathways import Stage
 from .canvas import (
@@ -31,6 +31,9 @@ _LOG_SPAN = 30.0
 
 _FINE_TICKS_SPAN = 300.0
 """Ratio of a log axis' ends up to which there is room for ticks at 2 and 5."""
+
+_LINEAR_TICKS = 5
+"""Intervals of a linear axis: labels such as "250 k" then have room."""
 
 STAGE_COLORS = dict(zip((str(stage) for stage in Stage), PALETTE, strict=True))
 """Colour of every stage, the same in all figures."""
@@ -169,6 +172,8 @@ def _bars(
         _log_axis(axes, left, max(known) * (max(known) / left) ** 0.22)
     else:
         axes.set_xlim(0, 1.22 * max(known, default=1.0))
+        axes.xaxis.set_major_locator(MaxNLocator(_LINEAR_TICKS))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _count_label(value)))
     if not known:
         axes.set_xticks([])
     remarks = [remark for remark in (unit, "log scale" if log else "") if remark]

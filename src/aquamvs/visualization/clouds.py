@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 _AZIMUTH, _ELEVATION = -60.0, 35.0
 
+_SPAN_PERCENT = 0.5
+"""Percentile at either end beyond which points do not widen the axes: one stray point a metre away
+would shrink the scene to a dot."""
+_SPAN_MARGIN = 0.1
+"""Part of the span that is kept around it."""
+
 
 def plot_point_cloud(
     cloud: PointCloud, *, max_points: int = 40_000, title: str | None = None
@@ -35,13 +41,13 @@ def plot_point_cloud(
     """
     if not len(cloud):
         return message_figure("The point cloud is empty.")
-    points, colors, _ = _thinned(cloud, max_points)
+    points, colors, _, strays = _thinned(cloud, max_points)
     figure, oblique, plan = _axes()
     size = 3.0 if len(points) < 5000 else 0.7
     oblique.scatter(*points.T, c=colors, s=size, linewidths=0, depthshade=False)
     plan.scatter(points[:, 0], points[:, 1], c=colors, s=size, linewidths=0, rasterized=True)
     _finish(oblique, plan, points)
-    figure.suptitle(title or f"{len(cloud):,} points", fontsize=10)
+    figure.suptitle(title or f"{len(cloud):,} points{strays}", fontsize=10)
     return figure
 
 
@@ -65,7 +71,7 @@ def plot_sparse_cloud(
     """
     if not len(cloud):
         return message_figure("The sparse cloud is empty.")
-    points, _, views = _thinned(cloud, max_points)
+    points, _, views, strays = _thinned(cloud, max_points)
     figure, oblique, plan = _axes()
     norm = Normalize(1.5, max(4.5, float(views.max()) + 0.5))
     oblique.scatter(
@@ -83,17 +89,27 @@ def plot_sparse_cloud(
         plan.legend(loc="upper right", fontsize=8)
         shown = np.concatenate([points, centres])
     _finish(oblique, plan, shown)
-    figure.suptitle(title or f"{len(cloud):,} triangulated points", fontsize=10)
+    figure.suptitle(title or f"{len(cloud):,} triangulated points{strays}", fontsize=10)
     return figure
 
 
-def _thinned(cloud: PointCloud, max_points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions, colours and view counts of a random part: a regular one shows as stripes."""
-    chosen = torch.randperm(len(cloud), generator=torch.Generator().manual_seed(0))[:max_points]
+def _thinned(cloud: PointCloud, max_points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    """Positions, colours and view counts of a part, and a remark on the strays left out of it.
+
+    The part is random: a regular one shows as stripes.
+    """
+    everything = cloud.points.cpu().double().numpy()
+    low, high = np.percentile(everything, (_SPAN_PERCENT, 100 - _SPAN_PERCENT), axis=0)
+    margin = _SPAN_MARGIN * float((high - low).max()) + 1e-6
+    near = ((everything >= low - margin) & (everything <= high + margin)).all(axis=1)
+    order = torch.randperm(len(cloud), generator=torch.Generator().manual_seed(0))
+    chosen = order[torch.from_numpy(near)[order]][:max_points]
+    strays = int((~near).sum())
     return (
-        cloud.points.cpu()[chosen].double().numpy(),
+        everything[chosen.numpy()],
         cloud.colors.cpu()[chosen].clamp(0, 1).numpy(),
         cloud.view_count.cpu()[chosen].numpy(),
+        f", {strays:,} far outliers not shown" if strays else "",
     )
 
 

@@ -1,7 +1,9 @@
 """Depth maps and height maps, with their errors and uncertainty."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,6 +28,9 @@ from .canvas import (
     say,
     thinned_extent,
 )
+
+if TYPE_CHECKING:
+    from ..fusion import ConsistencyMap
 
 _PANEL_INCHES = 3.1
 _CONTOURS = 8
@@ -61,6 +66,39 @@ def plot_depth_map(depth_map: DepthMap, *, title: str | None = None) -> PlotFigu
             say(right, "no uncertainty")
     coverage = float(depth_map.valid.double().mean()) if depth_map.depth.numel() else 0.0
     figure.suptitle(title or f"{depth_map.camera}: {coverage:.0%} of the image", fontsize=10)
+    return figure
+
+
+def plot_consistency(consistency: ConsistencyMap, *, title: str | None = None) -> PlotFigure:
+    """How many views agree with each depth of a camera, and how many of those that could.
+
+    Args:
+        consistency: Counts of agreeing and of seeing views, as fusion finds them.
+        title: Camera and share of depths that two views or more agree on when absent.
+
+    Returns:
+        The figure; grey where there is no depth.
+    """
+    agreeing = numpy_image(consistency.agreeing).astype(float)
+    seeing = numpy_image(consistency.seeing).astype(float)
+    known = seeing > 0
+    figure = PlotFigure(2 * _PANEL_INCHES + 1.6, _panel_height(agreeing) + 0.7)
+    left, right = figure.subplots(1, 2)
+    if not known.any():
+        say(left, "no depth")
+        say(right, "no depth")
+        figure.suptitle(title or consistency.camera, fontsize=10)
+        return figure
+    extent = thinned_extent(tuple(consistency.agreeing.shape))
+    most = max(float(agreeing.max()), 1.0)
+    counts = np.where(known, agreeing, np.nan)
+    _image(left, counts, (0.5, most + 0.5), SEQUENTIAL, extent, "Views that agree, own included")
+    share = np.full(seeing.shape, np.nan)
+    share[known] = agreeing[known] / seeing[known]
+    _image(right, share, (0.0, 1.0), "cividis", extent, "Share of the views that see the place")
+    held = float((agreeing[known] >= 2).mean())
+    line = f"{consistency.camera}: {held:.0%} of the depths are confirmed by another view"
+    figure.suptitle(title or line, fontsize=10)
     return figure
 
 
