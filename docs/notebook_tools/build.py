@@ -15,6 +15,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from PIL import Image
 
+from .api import api_hash
 from .source import KERNELSPEC, METADATA_KEY, Cell, Project, cell_ids, code_hash, read_script
 
 CELL_TIMEOUT_S = 900
@@ -54,7 +55,7 @@ def build_notebook(project: Project, name: str) -> Path:
     notebook.metadata = {
         "kernelspec": KERNELSPEC,
         "language_info": {"name": "python"},
-        METADATA_KEY: {"code_sha256": code_hash(cells)},
+        METADATA_KEY: {"api_sha256": api_hash(cells), "code_sha256": code_hash(cells)},
     }
     target = project.notebook(name)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from .api import api_faults, api_hash
+from .links import link_faults
 from .source import (
     KERNELSPEC,
     METADATA_KEY,
@@ -67,9 +69,13 @@ def _notebook_faults(
 ) -> Iterator[str]:
     cells = notebook_cells(notebook)
     yield from _cell_faults(read_script(project.script(name)), cells)
-    recorded = notebook.metadata.get(METADATA_KEY, {}).get("code_sha256")
-    if recorded != code_hash(cells):
+    recorded = notebook.metadata.get(METADATA_KEY, {})
+    if recorded.get("code_sha256") != code_hash(cells):
         yield f"its outputs belong to other code (the recorded hash is stale); {_REBUILD}"
+    if recorded.get("api_sha256") != api_hash(cells):
+        yield f"its outputs belong to another library (the API it uses has changed); {_REBUILD}"
+    yield from api_faults(cells)
+    yield from link_faults(project, name, cells)
     yield from _count_faults(notebook)
     yield from _badge_faults(project.colab_url(name), cells)
     yield from _install_faults(project.install_url, cells)

@@ -17,11 +17,15 @@ branch = "trunk"
 """
 TINY = """\
 # %% [markdown]
-# [![Open In Colab](badge.svg)]({badge})
+# [![Open In Colab](https://example.org/badge.svg)]({badge})
 # # Tiny
+#
+# See [this page](tiny.ipynb#top) and [the script](../../notebooks_src/tiny.py).
 
 # %%
 from pathlib import Path
+
+from aquamvs.pixels import to_normalized
 
 note = Path("note.txt")
 note.write_text("wet")

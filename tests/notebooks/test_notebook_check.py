@@ -4,8 +4,9 @@ import json
 
 import notebooks
 import pytest
+from notebook_tools.api import api_hash
 from notebook_tools.check import find_faults
-from notebook_tools.source import code_hash, read_script
+from notebook_tools.source import Cell, code_hash, read_script
 
 
 def _only_fault(project):
@@ -176,14 +177,14 @@ def test_harmless_output_is_no_fault(project, edit_notebook, text):
     assert find_faults(project) == []
 
 
-def _replace_in_both(project, edit_notebook, old, new):
-    """Change prose on both sides, so that only the badge is at fault (and the id follows)."""
+def _replace_in_both(project, edit_notebook, old, new, cell=0):
+    """Change a cell on both sides, so that script and notebook still agree (but for its id)."""
     script = project.script("tiny")
     script.write_text(script.read_text().replace(old, new))
 
     def change(notebook):
-        source = notebook["cells"][0]["source"]
-        notebook["cells"][0]["source"] = [line.replace(old, new) for line in source]
+        source = notebook["cells"][cell]["source"]
+        notebook["cells"][cell]["source"] = [line.replace(old, new) for line in source]
 
     edit_notebook(change)
 
@@ -226,6 +227,65 @@ def test_install_cell_that_takes_another_repository_or_branch(project, edit_note
 def test_metadata_of_another_tool(project, edit_notebook, change, fault):
     edit_notebook(change)
     assert fault in _only_fault(project)
+
+
+@pytest.mark.parametrize(
+    ("new", "fault"),
+    [
+        ("aquamvs.pixels import Tensor", "uses aquamvs.pixels.Tensor, which is not public"),
+        ("aquamvs.io import frames", "uses aquamvs.io.frames, which is not public"),
+        ("aquamvs.no_such import x", "imports aquamvs.no_such, which does not exist"),
+    ],
+)
+def test_name_that_is_not_public(project, edit_notebook, new, fault):
+    _replace_in_both(project, edit_notebook, "aquamvs.pixels import to_normalized", new, cell=1)
+    assert any(f"cell 2 {fault}" in each for each in find_faults(project))
+
+
+def test_library_whose_functions_take_other_arguments(project, monkeypatch):
+    def to_normalized(pixels, size, origin): ...
+
+    to_normalized.__module__ = "aquamvs.pixels"
+    monkeypatch.setattr("aquamvs.pixels.to_normalized", to_normalized)
+    assert "the API it uses has changed" in _only_fault(project)
+
+
+def test_hash_of_the_api_sees_fields_and_methods_of_classes(monkeypatch):
+    from aquamvs.types import Matches
+
+    cells = [Cell("code", "from aquamvs.types import Matches")]
+    before = api_hash(cells)
+    assert api_hash(cells) == before
+    monkeypatch.setattr(Matches, "swapped", lambda self: self, raising=False)
+    assert api_hash(cells) != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("tiny.ipynb#top", "gone.ipynb#top"),
+        ("../../notebooks_src/tiny.py", "../tiny.py"),
+        ("../../notebooks_src/tiny.py", "https://github.com/someone/Tank/blob/trunk/gone.md"),
+    ],
+)
+def test_dead_link(project, edit_notebook, old, new):
+    _replace_in_both(project, edit_notebook, old, new)
+    dead = [fault for fault in find_faults(project) if "dead link" in fault]
+    assert dead == [f"docs/tutorial/tiny.ipynb: cell 1 has a dead link to {new}"]
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        "https://example.org/whatever",
+        "https://github.com/someone/Tank/blob/trunk/pyproject.toml",
+        "#top",
+        "mailto:ann@example.org",
+    ],
+)
+def test_link_that_is_alive_or_not_ours_to_check(project, edit_notebook, new):
+    _replace_in_both(project, edit_notebook, "tiny.ipynb#top", new)
+    assert not [fault for fault in find_faults(project) if "dead link" in fault]
 
 
 def test_notebook_too_large(project, edit_notebook):
