@@ -4,7 +4,7 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+sys.path[:0] = [str(Path(__file__).parent / "_ext"), str(Path(__file__).parent)]
 
 project = "AquaMVS"
 author = "The AquaMVS developers"
@@ -15,6 +15,7 @@ version = release
 extensions = [
     "command_line",
     "configuration_table",
+    "drawn_figure",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
