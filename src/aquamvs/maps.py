@@ -21,6 +21,13 @@ def sample_map(values: Tensor, pixels: Tensor) -> Tensor:
     Returns:
         shape (...) or (C, ...); NaN outside of the map and wherever an unknown pixel would
         contribute.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.maps import sample_map
+        >>> ramp = torch.arange(4.0).expand(3, 4)
+        >>> sample_map(ramp, torch.tensor([[1.5, 1.0], [3.2, 1.0]])).tolist()
+        [1.5, nan]
     """
     height, width = values.shape[-2:]
     grid = to_normalized(pixels, (width, height))
@@ -46,6 +53,12 @@ def resize_map(values: Tensor, size: tuple[int, int], *, antialias: bool = False
 
     Returns:
         shape (height, width).
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.maps import resize_map
+        >>> resize_map(torch.tensor([[0.0, 2.0], [4.0, 6.0]]), (1, 1)).tolist()
+        [[3.0]]
     """
     width, height = size
     return functional.interpolate(
@@ -66,6 +79,12 @@ def box_sum(values: Tensor, radius: int) -> Tensor:
 
     Returns:
         Same shape. Additions only: no running sum whose rounding grows along a row.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.maps import box_sum
+        >>> box_sum(torch.ones(3, 3), 1)[0].tolist()
+        [4.0, 6.0, 4.0]
     """
     for dim in (-1, -2):
         pad = (radius, radius) if dim == -1 else (0, 0, radius, radius)
@@ -103,6 +122,15 @@ def grid_normals(points: Tensor, towards: Tensor, *, radius: int) -> Tensor:
     Returns:
         Unit normals on the observer's side, shape (H, W, 3); ``towards`` itself where a known point
         has no usable neighbours; NaN where the point is unknown.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.maps import grid_normals
+        >>> y, x = torch.meshgrid(torch.arange(5.0), torch.arange(5.0), indexing="ij")
+        >>> level = torch.stack([x, y, torch.ones_like(x)], dim=-1)
+        >>> up = torch.tensor([0.0, 0.0, -1.0])
+        >>> bool((grid_normals(level, up, radius=1) == up).all())
+        True
     """
     towards = towards.expand(points.shape)
     along_u = _mean_difference(points, towards, 1, radius)
@@ -126,6 +154,13 @@ def height_normals(z: Tensor, spacing: float) -> Tensor:
 
     Returns:
         Unit normals, shape (rows, columns, 3), towards negative Z (up); NaN where ``z`` is.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.maps import height_normals
+        >>> slope = torch.arange(5.0).expand(5, 5)  # sinks by 1 m for 1 m along X
+        >>> [round(float(v), 3) for v in height_normals(slope, 1.0)[2, 2]]
+        [0.707, 0.0, -0.707]
     """
     normals = z.new_empty(*z.shape, 3)
     for start in range(0, len(z), _BAND_ROWS):  # bounds memory; two rows of neighbours matter

@@ -23,6 +23,12 @@ def pixel_grid(
 
     Returns:
         shape (height, width, 2).
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.pixels import pixel_grid
+        >>> pixel_grid((3, 2), dtype=torch.float64)[1, 2].tolist()
+        [2.0, 1.0]
     """
     width, height = size
     v, u = torch.meshgrid(
@@ -42,13 +48,28 @@ def to_normalized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
     Returns:
         shape (..., 2), in [-1, 1] inside the image.
+
+    Example:
+        The border of an image lies half a pixel beyond the centres of its outer pixels:
+
+        >>> import torch
+        >>> from aquamvs.pixels import to_normalized
+        >>> to_normalized(torch.tensor([[-0.5, -0.5], [3.5, 1.5]]), (4, 2)).tolist()
+        [[-1.0, -1.0], [1.0, 1.0]]
     """
     extent = pixels.new_tensor(size)
     return (2 * pixels + 1) / extent - 1
 
 
 def from_normalized(normalized: Tensor, size: tuple[int, int]) -> Tensor:
-    """Inverse of :func:`to_normalized`; also what RoMa's cell-centred warps need."""
+    """Inverse of :func:`to_normalized`; also what RoMa's cell-centred warps need.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.pixels import from_normalized
+        >>> from_normalized(torch.tensor([0.0, 0.0]), (4, 2)).tolist()
+        [1.5, 0.5]
+    """
     extent = normalized.new_tensor(size)
     return ((normalized + 1) * extent - 1) / 2
 
@@ -65,6 +86,15 @@ def rescale_pixels(
 
     Returns:
         shape (..., 2).
+
+    Example:
+        At half the size, the centre of the first pixel lies a quarter of a pixel before the new
+        first one's:
+
+        >>> import torch
+        >>> from aquamvs.pixels import rescale_pixels
+        >>> [round(v, 6) for v in rescale_pixels(torch.zeros(2), (400, 300), (200, 150)).tolist()]
+        [-0.25, -0.25]
     """
     return from_normalized(to_normalized(pixels, source_size), target_size)
 
@@ -72,7 +102,15 @@ def rescale_pixels(
 def rescale_intrinsics(
     K: Tensor, source_size: tuple[int, int], target_size: tuple[int, int]
 ) -> Tensor:
-    """Intrinsics of an image resized from ``source_size`` to ``target_size``, shape (3, 3)."""
+    """Intrinsics of an image resized from ``source_size`` to ``target_size``, shape (3, 3).
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.pixels import rescale_intrinsics
+        >>> K = torch.tensor([[500.0, 0, 199.5], [0, 500, 149.5], [0, 0, 1]])
+        >>> rescale_intrinsics(K, (400, 300), (200, 150))[0].tolist()
+        [250.0, 0.0, 99.5]
+    """
     sx = target_size[0] / source_size[0]
     sy = target_size[1] / source_size[1]
     scale = K.new_tensor([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
@@ -88,15 +126,34 @@ def cell_centres(grid_size: tuple[int, int], image_size: tuple[int, int]) -> Ten
 
     Returns:
         shape (rows, columns, 2), float32.
+
+    Example:
+        >>> from aquamvs.pixels import cell_centres
+        >>> cell_centres((2, 1), (400, 300)).tolist()
+        [[[99.5, 149.5], [299.5, 149.5]]]
     """
     return rescale_pixels(pixel_grid(grid_size), grid_size, image_size)
 
 
 def to_colmap(pixels: Tensor) -> Tensor:
-    """Pixels to COLMAP's convention, where (0, 0) is the top-left *corner* of the image."""
+    """Pixels to COLMAP's convention, where (0, 0) is the top-left *corner* of the image.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.pixels import to_colmap
+        >>> to_colmap(torch.tensor([0.0, 0.0])).tolist()
+        [0.5, 0.5]
+    """
     return pixels + 0.5
 
 
 def from_colmap(pixels: Tensor) -> Tensor:
-    """Inverse of :func:`to_colmap`."""
+    """Inverse of :func:`to_colmap`.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.pixels import from_colmap
+        >>> from_colmap(torch.tensor([0.5, 0.5])).tolist()
+        [0.0, 0.0]
+    """
     return pixels - 0.5

@@ -130,6 +130,14 @@ def load_calibration_data(path: str | Path) -> CalibrationData:
     Raises:
         CalibrationError: The file is missing, malformed or describes an impossible rig; the message
             names the file, the key, what was found and what was expected.
+
+    Example:
+        >>> from aquamvs.calibration import load_calibration_data
+        >>> from aquamvs.datasets import make_rig, save_calibration
+        >>> save_calibration(make_rig("small5"), "calibration.json")
+        >>> rig = load_calibration_data("calibration.json")
+        >>> list(rig.cameras), rig.water_z
+        (['cam0', 'cam1', 'cam2', 'cam3', 'cam4'], 0.7)
     """
     path = Path(path)
     reader = _Reader(path)

@@ -26,6 +26,16 @@ def distort_pixels(camera: CameraData, ideal: Tensor) -> Tensor:
 
     Returns:
         Raw pixels, shape (..., 2), in the dtype of ``ideal``.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.calibration import distort_pixels, undistort_pixels
+        >>> from aquamvs.datasets import make_rig
+        >>> camera = make_rig("small5").cameras["cam0"]
+        >>> ideal = torch.tensor([[10.0, 20.0]], dtype=torch.float64)
+        >>> again = undistort_pixels(camera, distort_pixels(camera, ideal))
+        >>> bool((again - ideal).abs().max() < 1e-6)
+        True
     """
     _check(ideal)
     distorted, _ = _distort(camera, _normalize(camera, ideal))
@@ -42,6 +52,16 @@ def undistort_pixels(camera: CameraData, raw: Tensor) -> Tensor:
     Returns:
         Pinhole pixels, shape (..., 2); NaN where the lens model has no inverse (outside of its
         field of view).
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.calibration import distort_pixels, undistort_pixels
+        >>> from aquamvs.datasets import make_rig
+        >>> camera = make_rig("small5").cameras["cam0"]
+        >>> raw = torch.tensor([[10.0, 20.0]], dtype=torch.float64)
+        >>> again = distort_pixels(camera, undistort_pixels(camera, raw))
+        >>> bool((again - raw).abs().max() < 1e-6)
+        True
     """
     _check(raw)
     target = _normalize(camera, raw)

@@ -48,6 +48,13 @@ def compute_undistortion_maps(camera: CameraData) -> UndistortionData:
 
     Returns:
         Maps and intrinsics of the undistorted grid, which has the raw image's size.
+
+    Example:
+        >>> from aquamvs.calibration import compute_undistortion_maps
+        >>> from aquamvs.datasets import make_rig
+        >>> maps = compute_undistortion_maps(make_rig("small5").cameras["cam0"])
+        >>> tuple(maps.map_x.shape)
+        (300, 400)
     """
     K, coefficients = camera.K.numpy(), camera.dist_coeffs.numpy()
     if camera.is_fisheye:
@@ -82,6 +89,14 @@ def undistort_image(image: NDArray[Any], undistortion: UndistortionData) -> NDAr
 
     Raises:
         DataError: The image has another size than the calibration.
+
+    Example:
+        >>> import numpy as np
+        >>> from aquamvs.calibration import compute_undistortion_maps, undistort_image
+        >>> from aquamvs.datasets import make_rig
+        >>> maps = compute_undistortion_maps(make_rig("small5").cameras["cam0"])
+        >>> undistort_image(np.full((300, 400, 3), 0.5, dtype=np.float32), maps).shape
+        (300, 400, 3)
     """
     height, width = undistortion.map_x.shape
     if image.shape[:2] != (height, width):

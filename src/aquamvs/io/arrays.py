@@ -39,6 +39,17 @@ def save_depth_map(path: str | Path, depth_map: DepthMap) -> None:
 
     Raises:
         DataError: The file cannot be written.
+
+    Example:
+        >>> import torch
+        >>> import numpy as np
+        >>> from aquamvs.io import save_depth_map
+        >>> from aquamvs.types import DepthMap
+        >>> depth = torch.full((3, 4), 0.5)
+        >>> sure, sigma, K = torch.ones(3, 4), torch.full((3, 4), 1e-3), torch.eye(3)
+        >>> save_depth_map("cam0.npz", DepthMap("cam0", depth, sure, sigma, K))
+        >>> np.load("cam0.npz")["depth"].shape
+        (3, 4)
     """
     arrays = {
         "depth": _numpy(depth_map.depth, np.float32),
@@ -54,6 +65,16 @@ def load_depth_map(path: str | Path) -> DepthMap:
 
     Raises:
         DataError: The file is missing, damaged, or holds other arrays.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.io import load_depth_map, save_depth_map
+        >>> from aquamvs.types import DepthMap
+        >>> depth = torch.full((3, 4), 0.5)
+        >>> sure, sigma, K = torch.ones(3, 4), torch.full((3, 4), 1e-3), torch.eye(3)
+        >>> save_depth_map("cam0.npz", DepthMap("cam0", depth, sure, sigma, K))
+        >>> load_depth_map("cam0.npz").camera
+        'cam0'
     """
     path = Path(path)
     with _Archive(path) as archive:
@@ -76,6 +97,19 @@ def save_height_map(path: str | Path, height_map: HeightMap) -> None:
 
     Raises:
         DataError: The file cannot be written.
+
+    Example:
+        >>> import torch
+        >>> import numpy as np
+        >>> from aquamvs.io import save_height_map
+        >>> from aquamvs.types import HeightMap
+        >>> z = torch.full((2, 3), 1.3)
+        >>> blank, count = torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.int32)
+        >>> color = torch.zeros(2, 3, 3)
+        >>> bed = HeightMap(0.0, 0.0, 0.01, z, blank, blank, count, color)
+        >>> save_height_map("bed.npz", bed)
+        >>> float(np.load("bed.npz")["spacing"])
+        0.01
     """
     rows, columns = height_map.z.shape
     georeference = {
@@ -104,6 +138,18 @@ def load_height_map(path: str | Path) -> HeightMap:
 
     Raises:
         DataError: The file is missing, damaged, or holds other arrays.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.io import load_height_map, save_height_map
+        >>> from aquamvs.types import HeightMap
+        >>> z = torch.full((2, 3), 1.3)
+        >>> blank, count = torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.int32)
+        >>> color = torch.zeros(2, 3, 3)
+        >>> bed = HeightMap(0.0, 0.0, 0.01, z, blank, blank, count, color)
+        >>> save_height_map("bed.npz", bed)
+        >>> tuple(load_height_map("bed.npz").z.shape)
+        (2, 3)
     """
     path = Path(path)
     with _Archive(path) as archive:
@@ -139,6 +185,13 @@ def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any] | np.generic
 
     Raises:
         DataError: The name has another suffix, or the file cannot be written.
+
+    Example:
+        >>> import numpy as np
+        >>> from aquamvs.io import save_arrays
+        >>> save_arrays("table.npz", {"x": np.arange(3)})
+        >>> np.load("table.npz")["x"].tolist()
+        [0, 1, 2]
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":

@@ -25,6 +25,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises:
         DataError: The folder or the file cannot be written (rights, full disk), or the block wrote
             nothing.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from aquamvs.io import atomic_path
+        >>> with atomic_path("note.txt") as temporary:
+        ...     written = temporary.write_text("whole")
+        >>> Path("note.txt").read_text()
+        'whole'
     """
     path = Path(path)
     # The process id keeps two runs that write into one folder out of each other's way.

@@ -209,6 +209,17 @@ def open_sources(
             name.
         DataError: A path does not exist or cannot be read, an image has another size than the
             calibration, or the cameras have unequal numbers of frames.
+
+    Example:
+        >>> from aquamvs.calibration import load_calibration_data
+        >>> from aquamvs.datasets import make_example
+        >>> from aquamvs.io import open_sources
+        >>> folder = make_example("example", scale="tiny")
+        >>> rig = load_calibration_data(folder / "calibration.json")
+        >>> sources = open_sources({name: folder / "images" / name for name in rig.cameras}, rig)
+        >>> frame = sources.read_frame(0)
+        >>> len(frame.images), tuple(frame.images["cam0"].shape)
+        (5, (150, 200, 3))
     """
     for name in camera_input_map:
         if name not in calibration.cameras:

@@ -33,6 +33,13 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
     Raises:
         DataError: The file is missing, no PNG, JPEG or TIFF, or larger than :data:`MAX_PIXELS`.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.io import image_size, write_image
+        >>> write_image("grey.png", torch.full((2, 3, 3), 0.5))
+        >>> image_size("grey.png")
+        (3, 2)
     """
     with _open(Path(path)) as image:
         return image.size
@@ -50,6 +57,14 @@ def read_image(path: str | Path) -> Tensor:
 
     Raises:
         DataError: The file is missing, truncated, too large or of another kind.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.io import read_image, write_image
+        >>> write_image("grey.png", torch.full((2, 3, 3), 0.2))
+        >>> image = read_image("grey.png")
+        >>> tuple(image.shape), round(float(image[0, 0, 0]), 3)
+        ((2, 3, 3), 0.2)
     """
     pixels = _decode(Path(path))
     scaled = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
@@ -70,6 +85,13 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Tensor:
 
     Raises:
         DataError: As :func:`read_image`, or the mask has another size.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.io import read_mask, write_image
+        >>> write_image("mask.png", torch.tensor([[0.0, 1.0]]))
+        >>> read_mask("mask.png", (2, 1)).tolist()
+        [[False, True]]
     """
     found = image_size(path)
     if found != size:
@@ -91,6 +113,13 @@ def write_image(path: str | Path, image: Tensor) -> None:
     Raises:
         DataError: The path does not end in .png or cannot be written.
         ShapeError: The image has another shape.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.io import image_size, write_image
+        >>> write_image("grey.png", torch.full((2, 3, 3), 0.5))
+        >>> image_size("grey.png")
+        (3, 2)
     """
     path = Path(path)
     if path.suffix.lower() != ".png":

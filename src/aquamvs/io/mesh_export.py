@@ -28,6 +28,18 @@ def export_mesh(mesh: Mesh, path: str | Path) -> None:
 
     Raises:
         DataError: Another suffix, an empty mesh, or a file that cannot be written.
+
+    Example:
+        >>> import torch
+        >>> from pathlib import Path
+        >>> from aquamvs.io import export_mesh
+        >>> from aquamvs.types import Mesh
+        >>> corners = torch.tensor([[0.0, 0, 1], [1, 0, 1], [0, 1, 1]])
+        >>> up = torch.tensor([[0.0, 0.0, -1.0]]).expand(3, 3)
+        >>> mesh = Mesh(corners, torch.tensor([[0, 2, 1]]), up, torch.ones(3, 3))
+        >>> export_mesh(mesh, "triangle.glb")
+        >>> Path("triangle.glb").read_bytes()[:4]
+        b'glTF'
     """
     path = Path(path)
     suffix = path.suffix.lower()

@@ -51,6 +51,17 @@ def save_point_cloud(path: str | Path, cloud: PointCloud) -> None:
 
     Raises:
         DataError: The path does not end in .ply or cannot be written.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.io import load_point_cloud, save_point_cloud
+        >>> from aquamvs.types import PointCloud
+        >>> one = torch.ones(1)
+        >>> up = torch.tensor([[0.0, 0.0, -1.0]])
+        >>> cloud = PointCloud(torch.rand(1, 3), torch.rand(1, 3), up, one, one, one.int())
+        >>> save_point_cloud("cloud.ply", cloud)
+        >>> len(load_point_cloud("cloud.ply"))
+        1
     """
 
     def rows(part: slice) -> NDArray[np.void]:
@@ -75,6 +86,16 @@ def load_point_cloud(path: str | Path) -> PointCloud:
 
     Raises:
         DataError: The file is missing, ASCII or big-endian, or its header does not match its size.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.io import load_point_cloud, save_point_cloud
+        >>> from aquamvs.types import PointCloud
+        >>> one = torch.ones(1)
+        >>> up = torch.tensor([[0.0, 0.0, -1.0]])
+        >>> save_point_cloud("a.ply", PointCloud(up, up.abs(), up, one, one, one.int()))
+        >>> load_point_cloud("a.ply").points.tolist()
+        [[0.0, 0.0, -1.0]]
     """
     path = Path(path)
     rows = _read(path)["vertex"]
@@ -107,6 +128,17 @@ def save_mesh(path: str | Path, mesh: Mesh) -> None:
 
     Raises:
         DataError: The path does not end in .ply or cannot be written.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.io import load_mesh, save_mesh
+        >>> from aquamvs.types import Mesh
+        >>> corners = torch.tensor([[0.0, 0, 1], [1, 0, 1], [0, 1, 1]])
+        >>> up = torch.tensor([[0.0, 0.0, -1.0]]).expand(3, 3)
+        >>> mesh = Mesh(corners, torch.tensor([[0, 2, 1]]), up, torch.ones(3, 3))
+        >>> save_mesh("triangle.ply", mesh)
+        >>> len(load_mesh("triangle.ply").faces)
+        1
     """
 
     def vertices(part: slice) -> NDArray[np.void]:
@@ -135,6 +167,17 @@ def load_mesh(path: str | Path) -> Mesh:
     Raises:
         DataError: As :func:`load_point_cloud`, or faces that are no triangles or point at vertices
             that do not exist.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.io import load_mesh, save_mesh
+        >>> from aquamvs.types import Mesh
+        >>> corners = torch.tensor([[0.0, 0, 1], [1, 0, 1], [0, 1, 1]])
+        >>> up = torch.tensor([[0.0, 0.0, -1.0]]).expand(3, 3)
+        >>> mesh = Mesh(corners, torch.tensor([[0, 2, 1]]), up, torch.ones(3, 3))
+        >>> save_mesh("triangle.ply", mesh)
+        >>> load_mesh("triangle.ply").vertices[1].tolist()
+        [1.0, 0.0, 1.0]
     """
     path = Path(path)
     elements = _read(path)

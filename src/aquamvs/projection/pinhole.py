@@ -53,6 +53,14 @@ def fit_pinhole(
 
     Raises:
         DataError: The range is empty, or not under water within the camera's view.
+
+    Example:
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.projection import fit_pinhole
+        >>> rig = make_rig("small5")
+        >>> fit = fit_pinhole(rig.projection_model("cam0"), (400, 300), (0.95, 1.05))
+        >>> 1.3 < float(fit.model.K[0, 0] / rig.cameras["cam0"].K[0, 0]) < 1.45
+        True
     """
     if not z_range[0] < z_range[1]:
         raise DataError(f"z_range is {z_range} m; expected a lower and a higher Z")

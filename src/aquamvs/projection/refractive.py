@@ -52,6 +52,23 @@ class RefractiveProjectionModel:
         ShapeError: K, R, t or normal of another shape.
         CalibrationError: The normal is not a unit vector, the indices are not
             ``0 < n_air <= n_water``, or the camera is not above the interface.
+
+    Example:
+        A camera 1 m above the water and a point half a metre below it, there and back:
+
+        >>> import torch
+        >>> from aquamvs.projection import RefractiveProjectionModel
+        >>> K = torch.tensor([[800.0, 0, 399.5], [0, 800, 299.5], [0, 0, 1]], dtype=torch.float64)
+        >>> up = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64)
+        >>> R, t = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+        >>> model = RefractiveProjectionModel(K, R, t, 1.0, up, 1.0, 1.333)
+        >>> pixel, valid = model.project(torch.tensor([[0.3, 0.0, 1.5]], dtype=torch.float64))
+        >>> round(float(pixel[0, 0]), 1)  # a pinhole would see it at 559.5
+        574.5
+        >>> origin, direction = model.cast_ray(pixel)
+        >>> reach = (1.5 - origin[0, 2]) / direction[0, 2]
+        >>> round(float(origin[0, 0] + reach * direction[0, 0]), 9)
+        0.3
     """
 
     def __init__(

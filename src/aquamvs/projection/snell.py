@@ -15,6 +15,17 @@ def refract(direction: Tensor, normal: Tensor, n_ratio: float) -> tuple[Tensor, 
     Returns:
         Refracted unit directions, shape (..., 3), and a mask, shape (...,), False where the ray is
         totally reflected (its direction is then NaN, with a zero gradient).
+
+    Example:
+        A ray that meets water at 45 degrees goes on at 32:
+
+        >>> import torch
+        >>> from aquamvs.projection import refract
+        >>> incident = torch.tensor([0.5**0.5, 0.0, 0.5**0.5], dtype=torch.float64)
+        >>> up = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64)
+        >>> bent, valid = refract(incident, up, 1 / 1.333)
+        >>> round(float(torch.rad2deg(torch.acos(bent[2]))), 1), bool(valid)
+        (32.0, True)
     """
     cos_i = -(direction * normal).sum(-1)
     cos2_t = 1 - n_ratio**2 * (1 - cos_i**2)

@@ -6,7 +6,14 @@ from .refractive import RefractiveProjectionModel
 
 
 def straight(model: RefractiveProjectionModel) -> RefractiveProjectionModel:
-    """The same camera with the refraction ignored: ``n_water`` is that of air."""
+    """The same camera with the refraction ignored: ``n_water`` is that of air.
+
+    Example:
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.projection import straight
+        >>> straight(make_rig("small5").projection_model("cam0")).is_refractive
+        False
+    """
     return RefractiveProjectionModel(
         model.K, model.R, model.t, model.water_z, model.normal, model.n_air, model.n_air
     )
@@ -27,6 +34,13 @@ def moved_surface(
 
     Raises:
         CalibrationError: The camera would be under water.
+
+    Example:
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.projection import moved_surface
+        >>> model = make_rig("small5").projection_model("cam0")
+        >>> round(moved_surface(model, rise=0.01).water_z, 3), round(model.water_z, 3)
+        (0.69, 0.7)
     """
     angle = torch.deg2rad(torch.tensor(tilt_deg, dtype=torch.float64))
     cosine, sine = float(angle.cos()), float(angle.sin())
