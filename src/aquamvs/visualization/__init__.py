@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .maps import plot_consistency, plot_depth_comparison, plot_depth_map, plot_height_map
     from .matches import plot_matches
     from .rig import plot_refracted_ray, plot_rig
+    from .summary import plot_summary
     from .view3d import View3D, view_3d
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "plot_runtime_and_points",
     "plot_sparse_cloud",
     "plot_stage_times",
+    "plot_summary",
     "plot_volumes",
     "view_3d",
 ]
@@ -54,6 +56,7 @@ _HOMES = {
     "figures_gif": ".animation",
     "flip_book": ".animation",
     "plot_height_difference": ".change",
+    "plot_summary": ".summary",
     "plot_volumes": ".change",
     "figure_png": ".canvas",
     "figure_svg": ".canvas",
