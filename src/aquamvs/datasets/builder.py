@@ -56,6 +56,12 @@ def make_scene(
     Raises:
         DataError: Unknown kind, negative seed, or the scene would stand out of the water or out of
             sight.
+
+    Example:
+        >>> from aquamvs.datasets import make_scene
+        >>> scene = make_scene("bower", seed=0, rig="small5")
+        >>> scene.kind.value, scene.options.depth is not None
+        ('bower', True)
     """
     try:
         kind = SceneKind(kind)

@@ -86,6 +86,12 @@ def make_example(
 
     Raises:
         DataError: See :func:`write_dataset`.
+
+    Example:
+        >>> from aquamvs.datasets import make_example
+        >>> folder = make_example("example", scale="tiny")
+        >>> sorted(path.name for path in folder.iterdir())
+        ['calibration.json', 'config.yaml', 'ground_truth', 'images']
     """
     try:
         preset = _SCALES[ExampleScale(scale)]

@@ -146,7 +146,13 @@ def save_provenance(dataset: Path, provenance: Mapping[str, Any]) -> None:
 
 
 def has_ground_truth(dataset_dir: str | Path, frame: int = 0) -> bool:
-    """Whether a dataset folder holds the truth of a frame."""
+    """Whether a dataset folder holds the truth of a frame.
+
+    Example:
+        >>> from aquamvs.datasets import has_ground_truth
+        >>> has_ground_truth(".")
+        False
+    """
     folder = _frame_folder(Path(dataset_dir), frame)
     return (folder / "surface.npz").is_file() and (folder / "depth").is_dir()
 
@@ -163,6 +169,13 @@ def load_ground_truth(dataset_dir: str | Path, frame: int = 0) -> GroundTruth:
 
     Raises:
         DataError: It is missing, damaged or inconsistent.
+
+    Example:
+        >>> from aquamvs.datasets import load_ground_truth, make_example
+        >>> from aquamvs.datasets import make_example
+        >>> truth = load_ground_truth(make_example("example", scale="tiny"))
+        >>> len(truth.cameras), tuple(truth.depth("cam0").shape)
+        (5, (150, 200))
     """
     dataset = Path(dataset_dir)
     if not has_ground_truth(dataset, frame):

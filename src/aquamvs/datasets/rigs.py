@@ -42,6 +42,12 @@ def make_rig(
     Raises:
         DataError: ``image_size`` is not two positive whole numbers, or the name is unknown.
         CalibrationError: The file is not a usable calibration.
+
+    Example:
+        >>> from aquamvs.datasets import make_rig
+        >>> rig = make_rig("ring13")
+        >>> len(rig.ring_cameras), rig.auxiliary_cameras
+        (12, ['cam12'])
     """
     builtin = _BUILT_IN.get(str(name_or_path))
     if builtin is not None:
@@ -89,6 +95,13 @@ def save_calibration(calibration: CalibrationData, path: str | Path) -> None:
 
     Raises:
         DataError: The file cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from aquamvs.datasets import make_rig, save_calibration
+        >>> save_calibration(make_rig("small5"), "calibration.json")
+        >>> Path("calibration.json").is_file()
+        True
     """
     data = {
         "version": "1.0",

@@ -79,6 +79,14 @@ def umeyama(source: Tensor, target: Tensor, *, with_scale: bool = False) -> Rigi
     Raises:
         ShapeError: The shapes differ.
         DataError: Fewer than three pairs, or all of them on a line.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import umeyama
+        >>> source = torch.rand(10, 3, dtype=torch.float64)
+        >>> shift = torch.tensor([0.1, 0.0, 0.0], dtype=torch.float64)
+        >>> bool((umeyama(source, source + shift).t - shift).norm() < 1e-9)
+        True
     """
     moving = as_float64("source", source, (None, 3))
     fixed = as_float64("target", target, (len(moving), 3))

@@ -92,6 +92,20 @@ def save_height_difference(path: str | Path, difference: HeightDifference) -> No
 
     Raises:
         DataError: The file cannot be written.
+
+    Example:
+        >>> import torch
+        >>> import numpy as np
+        >>> from aquamvs.evaluation import height_difference, save_height_difference
+        >>> from aquamvs.types import HeightMap
+        >>> z = torch.full((20, 20), 1.0)
+        >>> sigma, sure = torch.full_like(z, 1e-4), torch.ones_like(z)
+        >>> count, color = torch.full_like(z, 5).int(), torch.ones(20, 20, 3)
+        >>> before = HeightMap(0.0, 0.0, 0.01, z, sigma, sure, count, color)
+        >>> after = HeightMap(0.0, 0.0, 0.01, z - 0.002, sigma, sure, count, color)
+        >>> save_height_difference("change.npz", height_difference(before, after))
+        >>> np.load("change.npz")["rise"].shape
+        (20, 20)
     """
     place = {key: np.float64(getattr(difference, key)) for key in ("x0", "y0", "spacing")}
     maps = {
@@ -139,6 +153,19 @@ def height_difference(
     Raises:
         DataError: The maps have no cell in common, or none on the stable ground.
         ShapeError: ``stable`` has another shape than ``before``.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import height_difference
+        >>> from aquamvs.types import HeightMap
+        >>> z = torch.full((20, 20), 1.0)
+        >>> sigma, sure = torch.full_like(z, 1e-4), torch.ones_like(z)
+        >>> count, color = torch.full_like(z, 5).int(), torch.ones(20, 20, 3)
+        >>> before = HeightMap(0.0, 0.0, 0.01, z, sigma, sure, count, color)
+        >>> after = HeightMap(0.0, 0.0, 0.01, z - 0.002, sigma, sure, count, color)
+        >>> change = height_difference(before, after, min_significance=2)
+        >>> round(1000 * change.volume_up, 3)  # litres
+        0.08
     """
     x, y = before.grid_xy()
     shape: tuple[int, ...] = tuple(before.z.shape)

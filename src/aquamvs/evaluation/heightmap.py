@@ -66,6 +66,20 @@ def height_errors(
 
     Raises:
         ShapeError: ``limit`` or ``mask`` has another shape than the height map.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import HeightGrid
+        >>> from aquamvs.evaluation import height_errors
+        >>> from aquamvs.types import HeightMap
+        >>> z = torch.full((20, 20), 1.0)
+        >>> sigma, sure = torch.full_like(z, 1e-4), torch.ones_like(z)
+        >>> count, color = torch.full_like(z, 5).int(), torch.ones(20, 20, 3)
+        >>> before = HeightMap(0.0, 0.0, 0.01, z, sigma, sure, count, color)
+        >>> after = HeightMap(0.0, 0.0, 0.01, z - 0.002, sigma, sure, count, color)
+        >>> errors = height_errors(after, HeightGrid.of_height_map(before))
+        >>> round(1000 * errors.median_abs, 3), errors.coverage
+        (2.0, 1.0)
     """
     shape: tuple[int, ...] = tuple(estimated.z.shape)
     z = as_float64("z", estimated.z, shape)

@@ -107,6 +107,16 @@ def rig_limit(
     Raises:
         ShapeError: ``points`` or ``visible`` has another shape.
         DataError: Not one size per camera, or ``noise_px`` is not positive.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.evaluation import rig_limit
+        >>> rig = make_rig("small5")
+        >>> models = [rig.projection_model(name) for name in rig.cameras]
+        >>> limit = rig_limit(models, torch.tensor([0.0, 0.0, 1.0]))
+        >>> int(limit.view_count), bool(limit.height < 1e-3)
+        (5, True)
     """
     if points.shape[-1:] != (3,):
         raise ShapeError("points", tuple(points.shape), "(..., 3)")
@@ -158,6 +168,16 @@ def depth_limit(
 
     Raises:
         DataError: ``step`` is not positive.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.evaluation import depth_limit
+        >>> rig = make_rig("small5")
+        >>> models = [rig.projection_model(name) for name in rig.cameras]
+        >>> limit = depth_limit(models, models[0], torch.full((300, 400), 0.3), step=10)
+        >>> tuple(limit.sigma.shape), bool(limit.sigma.nanmedian() < 1e-3)
+        ((300, 400), True)
     """
     if step < 1:
         raise DataError(f"step is {step}; expected 1 or more")
@@ -185,6 +205,16 @@ def depth_points(model: RefractiveProjectionModel, depth: Tensor) -> tuple[Tenso
     Returns:
         Points, shape (H, W, 3), NaN where the depth is, and unit directions, shape (H, W, 3), both
         float64.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.evaluation import depth_points
+        >>> rig = make_rig("small5")
+        >>> models = [rig.projection_model(name) for name in rig.cameras]
+        >>> points, directions = depth_points(models[0], torch.full((300, 400), 0.3))
+        >>> tuple(points.shape)
+        (300, 400, 3)
     """
     if depth.ndim != 2:
         raise ShapeError("depth", tuple(depth.shape), "(H, W)")
@@ -214,6 +244,17 @@ def visible_in_depth_maps(
 
     Returns:
         shape (C, ...), bool.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.evaluation import visible_in_depth_maps
+        >>> rig = make_rig("small5")
+        >>> models = [rig.projection_model(name) for name in rig.cameras]
+        >>> flat = torch.full((300, 400), 0.3)
+        >>> points = torch.tensor([[0.0, 0.0, 0.9], [0.0, 0.0, 1.2]])
+        >>> visible_in_depth_maps(models[:1], [flat], points, tolerance=0.01).tolist()
+        [[True, False]]
     """
     flat = points.detach().reshape(-1, 3).double()
     visible = torch.zeros(len(models), len(flat), dtype=torch.bool, device=flat.device)
@@ -234,6 +275,15 @@ def gsd(model: RefractiveProjectionModel, points: Tensor) -> Tensor:
     Returns:
         ``1 / sqrt(|det ∂(u, v)/∂(X, Y)|)``, shape (...,), metres per pixel, in the dtype of
         ``points``; NaN where the camera cannot see the point.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.evaluation import gsd
+        >>> rig = make_rig("small5")
+        >>> models = [rig.projection_model(name) for name in rig.cameras]
+        >>> round(1000 * float(gsd(models[0], torch.tensor([0.0, 0.0, 1.0]))), 1)  # mm
+        2.2
     """
     _, jacobian, _ = model.project_with_jacobian(points)
     du, dv = jacobian[..., 0, :], jacobian[..., 1, :]

@@ -82,6 +82,13 @@ def error_statistics(
 
     Returns:
         The summary; distances are in the unit of ``error``.
+
+    Example:
+        >>> import numpy as np
+        >>> from aquamvs.evaluation import error_statistics
+        >>> found = error_statistics(np.array([-0.001, 0.001, 0.003]))
+        >>> found.count, found.median_abs, round(found.bias, 6)
+        (3, 0.001, 0.001)
     """
     size = np.abs(error)
     p50, p90, p95 = _percentiles(size, (50, 90, 95))

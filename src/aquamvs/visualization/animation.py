@@ -28,6 +28,13 @@ def figures_gif(figures: Sequence[Figure], *, frame_ms: int = FRAME_MS) -> bytes
 
     Raises:
         DataError: There is none, or the sizes differ.
+
+    Example:
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.visualization import figures_gif, plot_rig
+        >>> from aquamvs.visualization import plot_rig
+        >>> figures_gif([plot_rig(make_rig("small5"))])[:3]
+        b'GIF'
     """
     pictures = [_picture(figure) for figure in figures]
     if len({picture.size for picture in pictures}) != 1:
@@ -100,6 +107,15 @@ def flip_book(figures: Sequence[Figure], labels: Sequence[str], *, start: int = 
 
     Raises:
         DataError: There is no figure, not one label for each, or ``start`` is none of them.
+
+    Example:
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.visualization import flip_book, plot_rig
+        >>> from aquamvs.visualization import plot_rig
+        >>> rig = make_rig("small5")
+        >>> book = flip_book([plot_rig(rig, floor_z=z) for z in (0.9, 1.1)], ["0.9 m", "1.1 m"])
+        >>> book.labels
+        ('0.9 m', '1.1 m')
     """
     if not figures or len(labels) != len(figures) or not 0 <= start < len(figures):
         raise DataError(

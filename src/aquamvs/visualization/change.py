@@ -54,6 +54,20 @@ def plot_height_difference(
     Returns:
         The figure: red came up, blue went down, outlines are the regions whose volumes count; X to
         the right and Y down, as in an image taken from above.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import height_difference
+        >>> from aquamvs.types import HeightMap
+        >>> from aquamvs.visualization import plot_height_difference
+        >>> z = torch.full((20, 20), 1.0)
+        >>> sigma, sure = torch.full_like(z, 1e-4), torch.ones_like(z)
+        >>> count, color = torch.full_like(z, 5).int(), torch.ones(20, 20, 3)
+        >>> before = HeightMap(0.0, 0.0, 0.01, z, sigma, sure, count, color)
+        >>> after = HeightMap(0.0, 0.0, 0.01, z - 0.002, sigma, sure, count, color)
+        >>> figure = plot_height_difference(height_difference(before, after, min_significance=2))
+        >>> figure.get_suptitle()
+        'piled 0.080 ± 0.001 l, dug 0.000 ± 0.000 l (2 sigma)'
     """
     rise = 1000 * numpy_image(difference.rise)
     if not np.isfinite(rise).any():
@@ -92,6 +106,20 @@ def plot_volumes(
 
     Raises:
         DataError: There are not as many labels as differences.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import height_difference
+        >>> from aquamvs.types import HeightMap
+        >>> from aquamvs.visualization import plot_volumes
+        >>> z = torch.full((20, 20), 1.0)
+        >>> sigma, sure = torch.full_like(z, 1e-4), torch.ones_like(z)
+        >>> count, color = torch.full_like(z, 5).int(), torch.ones(20, 20, 3)
+        >>> before = HeightMap(0.0, 0.0, 0.01, z, sigma, sure, count, color)
+        >>> after = HeightMap(0.0, 0.0, 0.01, z - 0.002, sigma, sure, count, color)
+        >>> figure = plot_volumes([height_difference(before, after)], ["Tuesday"])
+        >>> figure.axes[0].get_ylabel()
+        'Volume (litres; bars: 2 sigma)'
     """
     labels = _labels(labels, len(differences))
     if not differences:
@@ -139,6 +167,19 @@ def change_frames(
 
     Raises:
         DataError: The counts do not fit.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import height_difference
+        >>> from aquamvs.types import HeightMap
+        >>> from aquamvs.visualization import change_frames
+        >>> z = torch.full((20, 20), 1.0)
+        >>> sigma, sure = torch.full_like(z, 1e-4), torch.ones_like(z)
+        >>> count, color = torch.full_like(z, 5).int(), torch.ones(20, 20, 3)
+        >>> before = HeightMap(0.0, 0.0, 0.01, z, sigma, sure, count, color)
+        >>> after = HeightMap(0.0, 0.0, 0.01, z - 0.002, sigma, sure, count, color)
+        >>> len(change_frames([before, after], [height_difference(before, after)]))
+        2
     """
     if len(maps) < 2 or len(differences) != len(maps) - 1:
         raise DataError(

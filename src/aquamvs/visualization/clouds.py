@@ -38,6 +38,16 @@ def plot_point_cloud(
 
     Returns:
         The figure; an empty cloud is shown as such.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.types import PointCloud
+        >>> from aquamvs.visualization import plot_point_cloud
+        >>> points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+        >>> one = torch.ones(500)
+        >>> cloud = PointCloud(points, points, points, one, one, one.int())
+        >>> plot_point_cloud(cloud).get_suptitle()
+        '500 points'
     """
     if not len(cloud):
         return message_figure("The point cloud is empty.")
@@ -68,6 +78,16 @@ def plot_sparse_cloud(
 
     Returns:
         The figure; an empty cloud is shown as such.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.types import PointCloud
+        >>> from aquamvs.visualization import plot_sparse_cloud
+        >>> points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+        >>> one = torch.ones(500)
+        >>> cloud = PointCloud(points, points, points, one, one, one.int())
+        >>> plot_sparse_cloud(cloud).get_suptitle()
+        '500 triangulated points'
     """
     if not len(cloud):
         return message_figure("The sparse cloud is empty.")

@@ -41,6 +41,14 @@ def plot_error_maps(
 
     Returns:
         The figure: red is too deep, blue too high; X to the right and Y down, as seen from above.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import HeightGrid
+        >>> from aquamvs.visualization import plot_error_maps
+        >>> grid = HeightGrid(0.0, 0.0, 0.01, torch.full((10, 10), 0.001))
+        >>> plot_error_maps({"tilted water": grid}).axes[0].get_title()
+        'tilted water: RMS 1 mm'
     """
     if not errors:
         return message_figure("There is no error to show.")
@@ -91,6 +99,12 @@ def plot_error_curves(
 
     Raises:
         DataError: A curve has not one error for each size.
+
+    Example:
+        >>> from aquamvs.visualization import plot_error_curves
+        >>> figure = plot_error_curves({"level": ([0, 1], [0.0, 4e-4])}, x_label="Water level (mm)")
+        >>> figure.axes[0].get_ylabel()
+        'RMS error of Z (mm)'
     """
     if not curves:
         return message_figure("There is no curve to show.")

@@ -174,6 +174,18 @@ def plot_height_map(
 
     Raises:
         ShapeError: ``error`` has another shape than the map.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.types import HeightMap
+        >>> from aquamvs.visualization import plot_height_map
+        >>> z = torch.full((20, 20), 1.0)
+        >>> sigma, sure = torch.full_like(z, 1e-4), torch.ones_like(z)
+        >>> count, color = torch.full_like(z, 5).int(), torch.ones(20, 20, 3)
+        >>> before = HeightMap(0.0, 0.0, 0.01, z, sigma, sure, count, color)
+        >>> after = HeightMap(0.0, 0.0, 0.01, z - 0.002, sigma, sure, count, color)
+        >>> plot_height_map(before).get_suptitle()
+        'Height map: 10 mm cells, 100.0% known'
     """
     if error is not None and error.shape != height_map.z.shape:
         raise ShapeError("error", tuple(error.shape), str(tuple(height_map.z.shape)))

@@ -32,6 +32,12 @@ def plot_rig(calibration: CalibrationData, *, floor_z: float | None = None) -> P
 
     Raises:
         DataError: ``floor_z`` is not below the water.
+
+    Example:
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.visualization import figure_png, plot_rig
+        >>> figure_png(plot_rig(make_rig("small5")))[1:4]
+        b'PNG'
     """
     models = {name: calibration.projection_model(name) for name in calibration.cameras}
     highest = min(float(model.camera_center[2]) for model in models.values())
@@ -87,6 +93,15 @@ def plot_refracted_ray(
     Raises:
         ShapeError: ``pixel`` has another shape.
         DataError: The pixel looks at or above the horizon.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.visualization import figure_png, plot_refracted_ray
+        >>> rig = make_rig("small5")
+        >>> models = [rig.projection_model(name) for name in rig.cameras]
+        >>> figure_png(plot_refracted_ray(models[0], torch.tensor([20.0, 20.0])))[1:4]
+        b'PNG'
     """
     if tuple(pixel.shape) != (2,):
         raise ShapeError("pixel", tuple(pixel.shape), "(2,)")

@@ -41,6 +41,18 @@ def plot_summary(
 
     Raises:
         ShapeError: ``image`` or ``error`` has another shape.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.types import HeightMap
+        >>> from aquamvs.visualization import plot_summary
+        >>> z = torch.full((20, 20), 1.0)
+        >>> sigma, sure = torch.full_like(z, 1e-4), torch.ones_like(z)
+        >>> count, color = torch.full_like(z, 5).int(), torch.ones(20, 20, 3)
+        >>> before = HeightMap(0.0, 0.0, 0.01, z, sigma, sure, count, color)
+        >>> after = HeightMap(0.0, 0.0, 0.01, z - 0.002, sigma, sure, count, color)
+        >>> plot_summary(torch.rand(30, 40, 3), before).axes[1].get_title()
+        'What was measured'
     """
     if image.ndim != 3 or image.shape[2] != 3:
         raise ShapeError("image", tuple(image.shape), "(H, W, 3)")

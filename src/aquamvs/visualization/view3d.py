@@ -99,6 +99,18 @@ def view_3d(
 
     Raises:
         DataError: There is nothing to show, or ``max_vertices`` is less than 100.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.types import PointCloud
+        >>> from aquamvs.visualization import view_3d
+        >>> points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+        >>> one = torch.ones(500)
+        >>> cloud = PointCloud(points, points, points, one, one, one.int())
+        >>> view = view_3d(cloud)
+        >>> view.title
+        '500 points; drag to turn, Ctrl + wheel to zoom'
+        >>> page = view._repr_html_()
     """
     if max_vertices < 100:
         raise DataError(f"max_vertices is {max_vertices}; expected 100 or more")
