@@ -4,26 +4,41 @@ python docs/figures.py FOLDER    draws all of them as PNG, to look at
 """
 
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from aquamvs import Pipeline, PipelineConfig
 from aquamvs.calibration import CalibrationData
-from aquamvs.datasets import make_rig
+from aquamvs.datasets import GroundTruth, load_ground_truth, make_example, make_rig
 from aquamvs.evaluation import HeightGrid, model_bias, rig_limit
+from aquamvs.pathways import PipelineMode
+from aquamvs.pipeline import Reconstruction
 from aquamvs.projection import RefractiveProjectionModel, fit_pinhole, straight
 from aquamvs.visualization import (
     figure_png,
+    plot_depth_comparison,
     plot_error_curves,
     plot_error_maps,
+    plot_height_map,
     plot_refracted_ray,
     plot_rig,
+    plot_sparse_cloud,
 )
 from aquamvs.visualization.canvas import PlotFigure
 
-__all__ = ["limit_over_depth", "pinhole_bias", "refracted_ray", "rig"]
+__all__ = [
+    "depth_maps",
+    "height_map",
+    "limit_over_depth",
+    "pinhole_bias",
+    "refracted_ray",
+    "rig",
+    "sparse_points",
+]
 
 _SIDE = 41
 _DEPTH = 0.35
@@ -71,6 +86,49 @@ def limit_over_depth() -> PlotFigure:
     figure = plot_error_curves(curves, x_label="Depth of the ground (m)")
     figure.axes[0].set_ylabel("1 sigma at 0.1 px (mm)")
     return figure
+
+
+def height_map() -> PlotFigure:
+    """The surface sweep on a small scene, with its error."""
+    found = _reconstruction(PipelineMode.SURFACE).height_map
+    assert found is not None  # noqa: S101 - the mode makes one
+    surface = _truth().surface
+    truth = HeightGrid(surface.x0, surface.y0, surface.spacing, surface.z)
+    return plot_height_map(found, error=found.z - torch.from_numpy(truth.at(*found.grid_xy())))
+
+
+def depth_maps() -> PlotFigure:
+    """Depth maps of a camera by depth-map engine and surface sweep, with their errors."""
+    camera = _truth().cameras[0]
+    names = {"full (SIFT)": PipelineMode.FULL, "Surface sweep": PipelineMode.SURFACE}
+    found = {
+        name: next(d for d in _reconstruction(mode).depth_maps if d.camera == camera)
+        for name, mode in names.items()
+    }
+    return plot_depth_comparison(found, _truth().depth(camera))
+
+
+def sparse_points() -> PlotFigure:
+    """Triangulated points of a small scene."""
+    return plot_sparse_cloud(_reconstruction(PipelineMode.SPARSE).cloud)
+
+
+@cache
+def _scene() -> tempfile.TemporaryDirectory[str]:
+    """A rendered scene in a folder that goes with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="figures-")
+    make_example(Path(folder.name) / "example", scale="tiny")
+    return folder
+
+
+def _truth() -> GroundTruth:
+    return load_ground_truth(Path(_scene().name) / "example")
+
+
+@cache
+def _reconstruction(mode: PipelineMode) -> Reconstruction:
+    config = PipelineConfig.from_yaml(Path(_scene().name) / "example" / "config.yaml")
+    return Pipeline(config.model_copy(update={"pipeline_mode": mode})).run_frame(0).reconstruction
 
 
 @cache

@@ -1,6 +1,6 @@
 """Draw the README's figure: render the example, reconstruct it, compare it with the truth.
 
-python docs/readme_figure.py            writes docs/_static/readme.jpg (about two minutes, 2 cores)
+python docs/readme_figure.py            writes docs/_static/readme.jpg (some minutes on 2 cores)
 python docs/readme_figure.py --scale small --out FILE.jpg
 """
 
@@ -15,7 +15,7 @@ from PIL import Image
 from aquamvs.calibration import load_calibration_data
 from aquamvs.config import PipelineConfig
 from aquamvs.datasets import ExampleScale, load_ground_truth, make_example
-from aquamvs.evaluation import HeightGrid, height_errors
+from aquamvs.evaluation import HeightGrid
 from aquamvs.io import open_sources
 from aquamvs.pipeline import undistort_views, undistortion_maps
 from aquamvs.surface import sweep_surface
@@ -33,14 +33,10 @@ def draw(dataset: Path) -> bytes:
     surface = load_ground_truth(dataset).surface
     truth = HeightGrid(surface.x0, surface.y0, surface.spacing, surface.z)
     error = height_map.z - torch.from_numpy(truth.at(*height_map.grid_xy()))
-    errors = height_errors(height_map, truth)
     camera = calibration.ring_cameras[0]
     width, height = calibration.cameras[camera].image_size
-    title = (
-        f"{len(frames.images)} cameras of {width} x {height} above water: "
-        f"{int(height_map.z.isfinite().sum()):,} heights, "
-        f"{errors.coverage:.0%} of the bed in view"
-    )
+    heights = int(height_map.z.isfinite().sum())
+    title = f"{len(frames.images)} cameras of {width} x {height} above water: {heights:,} heights"
     figure = plot_summary(frames.images[camera], height_map, error, title=title)
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(figure_png(figure))) as picture:

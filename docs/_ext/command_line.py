@@ -97,6 +97,8 @@ def _value_name(action: argparse.Action) -> str:
         return ""
     if isinstance(action.metavar, str):
         return action.metavar
+    if action.metavar is not None:  # one name for each of several values
+        return " ".join(action.metavar)
     if action.choices is not None:
         return "{" + ",".join(str(choice) for choice in action.choices) + "}"
     return action.dest.upper() if action.option_strings else action.dest

@@ -33,6 +33,8 @@ _INSTALL_URL = re.compile(r"git\+https?://[^\s\"']+")
 _ABSOLUTE_PATH = re.compile(
     r"(?<![\w.:/<~\\-])/[\w.+-]+/[\w.+/-]+|(?<!\w)[A-Za-z]:\\[\w.+-]+|file:///\S+"
 )
+_ENCODED = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}")
+"""Pictures and arrays within HTML, as base64: nobody reads them, and they hold slashes."""
 _MEMORY_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 _REBUILD = "run `tox run -e notebooks`"
 
@@ -157,7 +159,7 @@ def _texts(output: NotebookNode) -> Iterator[str]:
         yield output.text
     for kind, value in output.get("data", {}).items():
         if not kind.startswith("image/") or kind == "image/svg+xml":
-            yield _as_text(value)
+            yield _ENCODED.sub("", _as_text(value))
 
 
 def _as_text(value: Any) -> str:

@@ -169,6 +169,7 @@ def test_output_that_must_not_be_shown(project, edit_notebook, output, fault):
         "see https://example.org/a/b/c and file.txt",
         "wrote demo/run/report.html and ./a/b",
         "<div><p>text</p></div><a href='../x/y'>",
+        f"<img src='data:image/jpeg;base64,/9j/4AAQ{'SkZJ/Rg+' * 40}=='>",
     ],
 )
 def test_harmless_output_is_no_fault(project, edit_notebook, text):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 
 from ..types import PointCloud
 from .canvas import SEQUENTIAL, VERMILION, PlotFigure, message_figure
@@ -100,7 +101,9 @@ def plot_sparse_cloud(
     image = plan.scatter(
         points[:, 0], points[:, 1], c=views, cmap=SEQUENTIAL, s=3, linewidths=0, norm=norm
     )
-    figure.colorbar(image, ax=plan, label="Views that agree", fraction=0.046, pad=0.02)
+    whole = MaxNLocator(integer=True)
+    label = "Views that agree"
+    figure.colorbar(image, ax=plan, label=label, ticks=whole, fraction=0.046, pad=0.02)
     shown = points
     if calibration is not None:
         centres = torch.stack(list(calibration.camera_positions().values())).numpy()
