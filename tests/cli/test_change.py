@@ -72,6 +72,15 @@ def test_two_files_with_json_for_machines_and_stable_ground(
     assert report == json.loads((tmp_path / "out" / "change.json").read_text())
 
 
+def test_a_map_called_volumes_does_not_overwrite_the_figure_of_all(tmp_path: Path) -> None:
+    before, after = (write_map(tmp_path / f"{name}.npz", 0.0) for name in ("bed", "volumes"))
+    assert main(["change", str(before), str(after), "--output-dir", str(tmp_path / "out")]) == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
+        "001_volumes.png",
+        "volumes.png",
+    }
+
+
 def test_the_same_maps_give_the_same_bytes(run_output: Path) -> None:
     for name in ("a", "b"):
         assert main(["change", str(run_output), "--output-dir", str(run_output / name)]) == 0

@@ -20,6 +20,8 @@ CORRELATION_CELLS = 5.0
 """Radius of correlated errors of the surface sweep's height maps: window and smoothing."""
 
 _LITRES = 1e3
+_VOLUMES = "volumes"
+"""Stem of the figure of all maps."""
 
 
 def add_change(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,7 +65,6 @@ def add_change(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="rectangle of ground that did not move, metres: its mean shift is taken off",
     )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only the result")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens")
 
 
@@ -130,7 +131,7 @@ def _names(paths: list[Path]) -> list[str]:
     names = [
         path.parent.parent.name if path.parent.name == "surface" else path.stem for path in paths
     ]
-    if len(set(names)) == len(names):
+    if len(set(names)) == len(names) and _VOLUMES not in names:
         return names
     return [f"{index:03d}_{name}" for index, name in enumerate(names)]
 
@@ -161,7 +162,7 @@ def _write(
     for name, difference in zip(names[1:], differences, strict=True):
         save_height_difference(folder / f"{name}.npz", difference)
         _write_bytes(folder / f"{name}.png", figure_png(plot_height_difference(difference)))
-    _write_bytes(folder / "volumes.png", figure_png(plot_volumes(differences, names[1:])))
+    _write_bytes(folder / f"{_VOLUMES}.png", figure_png(plot_volumes(differences, names[1:])))
     frames = change_frames(maps, differences, names)
     _write_bytes(folder / "change.gif", figures_gif(frames))
 
