@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from aquamvs import Pipeline, PipelineConfig
 from aquamvs.calibration import CalibrationData
@@ -28,7 +29,6 @@ from aquamvs.visualization import (
     plot_rig,
     plot_sparse_cloud,
 )
-from aquamvs.visualization.canvas import PlotFigure
 
 __all__ = [
     "depth_maps",
@@ -45,18 +45,18 @@ _DEPTH = 0.35
 """Metres under water of the ground that the maps show."""
 
 
-def rig() -> PlotFigure:
+def rig() -> Figure:
     """The rig of the example datasets."""
     return plot_rig(_rig())
 
 
-def refracted_ray() -> PlotFigure:
+def refracted_ray() -> Figure:
     """The ray of a pixel near the corner."""
     model = _models()[0]
     return plot_refracted_ray(model, model.K.new_tensor([60.0, 60.0]))
 
 
-def pinhole_bias() -> PlotFigure:
+def pinhole_bias() -> Figure:
     """Errors on level ground with the index ignored, and with fitted pinholes at two depths."""
     models = _models()
     level = _rig().water_z + _DEPTH
@@ -72,7 +72,7 @@ def pinhole_bias() -> PlotFigure:
     return plot_error_maps(maps)
 
 
-def limit_over_depth() -> PlotFigure:
+def limit_over_depth() -> Figure:
     """The rig's limit in height and across, over the depth of the ground."""
     depths = np.linspace(0.1, 1.0, 10)
     height, across = [], []
@@ -88,7 +88,7 @@ def limit_over_depth() -> PlotFigure:
     return figure
 
 
-def height_map() -> PlotFigure:
+def height_map() -> Figure:
     """The surface sweep on a small scene, with its error."""
     found = _reconstruction(PipelineMode.SURFACE).height_map
     assert found is not None  # noqa: S101 - the mode makes one
@@ -97,7 +97,7 @@ def height_map() -> PlotFigure:
     return plot_height_map(found, error=found.z - torch.from_numpy(truth.at(*found.grid_xy())))
 
 
-def depth_maps() -> PlotFigure:
+def depth_maps() -> Figure:
     """Depth maps of a camera by depth-map engine and surface sweep, with their errors."""
     camera = _truth().cameras[0]
     names = {"full (SIFT)": PipelineMode.FULL, "Surface sweep": PipelineMode.SURFACE}
@@ -108,7 +108,7 @@ def depth_maps() -> PlotFigure:
     return plot_depth_comparison(found, _truth().depth(camera))
 
 
-def sparse_points() -> PlotFigure:
+def sparse_points() -> Figure:
     """Triangulated points of a small scene."""
     return plot_sparse_cloud(_reconstruction(PipelineMode.SPARSE).cloud)
 
