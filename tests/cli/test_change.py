@@ -15,12 +15,12 @@ from aquamvs.types import HeightMap
 SPACING, HEAP = 0.005, 0.02
 
 
-def write_map(path: Path, heap: float, *, shift: float = 0.0) -> Path:
-    z = torch.full((60, 60), 1.5 + shift)
+def write_map(path: Path, heap: float, *, shift: float = 0.0, side: int = 60) -> Path:
+    z = torch.full((side, side), 1.5 + shift)
     z[20:30, 20:30] -= heap
     sigma = torch.full_like(z, 0.0005)
-    count = torch.full((60, 60), 4, dtype=torch.int32)
-    color = torch.full((60, 60, 3), 0.5)
+    count = torch.full((side, side), 4, dtype=torch.int32)
+    color = torch.full((side, side, 3), 0.5)
     height = HeightMap(0.0, 0.0, SPACING, z, sigma, torch.ones_like(z), count, color)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_height_map(path, height)
@@ -70,6 +70,21 @@ def test_two_files_with_json_for_machines_and_stable_ground(
     assert change["volume_up"] == pytest.approx(100 * SPACING**2 * HEAP, rel=1e-3)
     assert (tmp_path / "out" / "001_bed.npz").is_file()  # both files are called bed
     assert report == json.loads((tmp_path / "out" / "change.json").read_text())
+
+
+def test_numbers_and_maps_of_a_large_bed_are_whole_though_the_animation_is_thinned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = write_map(tmp_path / "a.npz", 0.0, side=850)
+    after = write_map(tmp_path / "b.npz", HEAP, side=850)
+    command = ["change", str(before), str(after), "--json", "--output-dir", str(tmp_path / "out")]
+    assert main(command) == 0
+    (change,) = json.loads(capsys.readouterr().out)["changes"]
+    assert change["spacing"] == SPACING
+    assert change["area"] == pytest.approx((850 * SPACING) ** 2)
+    assert change["volume_up"] == pytest.approx(100 * SPACING**2 * HEAP, rel=1e-3)
+    with np.load(tmp_path / "out" / "b.npz") as maps:
+        assert maps["rise"].shape == (850, 850)
 
 
 def test_a_map_called_volumes_does_not_overwrite_the_figure_of_all(tmp_path: Path) -> None:

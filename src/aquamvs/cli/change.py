@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ CORRELATION_CELLS = 5.0
 _LITRES = 1e3
 _VOLUMES = "volumes"
 """Stem of the figure of all maps."""
+_SHOWN_SIDE = 400
+"""Cells along the longer side of what an animation keeps of each map: the pixels of its panels."""
 
 
 def add_change(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -69,10 +72,40 @@ def add_change(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run_change(options: argparse.Namespace) -> int:
-    """Compare, write, and print a table."""
+    """Compare, write, and print a table; one map at a time beside the first is in memory."""
     from ..evaluation import height_difference
     from ..io import load_height_map
 
+    _check(options)
+    length = options.correlation_length
+    paths = _height_maps(options.maps)
+    names = _names(paths)
+    first = load_height_map(paths[0])
+    stable = None if options.stable is None else _inside(first, options.stable)
+    folder = options.output_dir or _beside(paths[0])
+    step = -(-max(first.z.shape) // _SHOWN_SIDE)
+    maps, differences, numbers = [_thinned_map(first, step)], [], []
+    for name, path in zip(names[1:], paths[1:], strict=True):
+        later = load_height_map(path)
+        difference = height_difference(
+            first,
+            later,
+            min_significance=options.min_significance,
+            correlation_length=CORRELATION_CELLS * first.spacing if length is None else length,
+            stable=stable,
+        )
+        _write_difference(folder, name, difference)
+        maps.append(_thinned_map(later, step))
+        differences.append(_thinned_difference(difference, step))
+        numbers.append(difference.as_dict())
+    _write_series(folder, maps, names, differences)
+    text = json.dumps(_report(paths, names, numbers, options), indent=2)
+    _write_bytes(folder / "change.json", f"{text}\n".encode())
+    print(text if options.json else _table(names, differences) + f"\n{folder}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
     if not options.min_significance >= 0:
         raise ConfigError(
             f"--min-significance is {options.min_significance}; expected a number of sigmas, 0 or "
@@ -81,28 +114,6 @@ def run_change(options: argparse.Namespace) -> int:
     length = options.correlation_length
     if length is not None and not 0 < length < float("inf"):
         raise ConfigError(f"--correlation-length is {length}; expected a positive length in metres")
-    paths = _height_maps(options.maps)
-    maps = [load_height_map(path) for path in paths]
-    names = _names(paths)
-    first = maps[0]
-    stable = None if options.stable is None else _inside(first, options.stable)
-    differences = [
-        height_difference(
-            first,
-            other,
-            min_significance=options.min_significance,
-            correlation_length=CORRELATION_CELLS * first.spacing if length is None else length,
-            stable=stable,
-        )
-        for other in maps[1:]
-    ]
-    folder = options.output_dir or _beside(paths[0])
-    _write(folder, maps, names, differences)
-    report = _report(paths, names, differences, options)
-    text = json.dumps(report, indent=2)
-    _write_text(folder / "change.json", text + "\n")
-    print(text if options.json else _table(names, differences) + f"\n{folder}")
-    return 0
 
 
 def _height_maps(given: list[Path]) -> list[Path]:
@@ -147,24 +158,41 @@ def _inside(grid: HeightMap, box: list[float]) -> Tensor:
     return inside
 
 
-def _write(
-    folder: Path, maps: list[HeightMap], names: list[str], differences: list[HeightDifference]
-) -> None:
-    from ..evaluation import save_height_difference
-    from ..visualization import (
-        change_frames,
-        figure_png,
-        figures_gif,
-        plot_height_difference,
-        plot_volumes,
+def _thinned_map(height_map: HeightMap, step: int) -> HeightMap:
+    """What an animation shows of a map."""
+    arrays = ("z", "sigma", "confidence", "view_count", "color")
+    return replace(
+        height_map,
+        spacing=height_map.spacing * step,
+        **{name: getattr(height_map, name)[::step, ::step].clone() for name in arrays},
     )
 
-    for name, difference in zip(names[1:], differences, strict=True):
-        save_height_difference(folder / f"{name}.npz", difference)
-        _write_bytes(folder / f"{name}.png", figure_png(plot_height_difference(difference)))
+
+def _thinned_difference(difference: HeightDifference, step: int) -> HeightDifference:
+    """What an animation shows of a difference; its numbers stay those of the whole."""
+    arrays = ("rise", "sigma", "significance", "moved")
+    return replace(
+        difference,
+        spacing=difference.spacing * step,
+        **{name: getattr(difference, name)[::step, ::step].clone() for name in arrays},
+    )
+
+
+def _write_difference(folder: Path, name: str, difference: HeightDifference) -> None:
+    from ..evaluation import save_height_difference
+    from ..visualization import figure_png, plot_height_difference
+
+    save_height_difference(folder / f"{name}.npz", difference)
+    _write_bytes(folder / f"{name}.png", figure_png(plot_height_difference(difference)))
+
+
+def _write_series(
+    folder: Path, maps: list[HeightMap], names: list[str], differences: list[HeightDifference]
+) -> None:
+    from ..visualization import change_frames, figure_png, figures_gif, plot_volumes
+
     _write_bytes(folder / f"{_VOLUMES}.png", figure_png(plot_volumes(differences, names[1:])))
-    frames = change_frames(maps, differences, names)
-    _write_bytes(folder / "change.gif", figures_gif(frames))
+    _write_bytes(folder / "change.gif", figures_gif(change_frames(maps, differences, names)))
 
 
 def _write_bytes(path: Path, data: bytes) -> None:
@@ -174,22 +202,18 @@ def _write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def _write_text(path: Path, text: str) -> None:
-    _write_bytes(path, text.encode())
-
-
 def _report(
     paths: list[Path],
     names: list[str],
-    differences: list[HeightDifference],
+    numbers: list[dict[str, Any]],
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     return {
         "before": {"name": names[0], "height_map": str(paths[0])},
         "min_significance": options.min_significance,
         "changes": [
-            {"name": name, "height_map": str(path)} | difference.as_dict()
-            for name, path, difference in zip(names[1:], paths[1:], differences, strict=True)
+            {"name": name, "height_map": str(path)} | each
+            for name, path, each in zip(names[1:], paths[1:], numbers, strict=True)
         ],
     }
 
