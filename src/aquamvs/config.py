@@ -16,13 +16,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import ConfigError
+from .files import check_file, shortened
 from .pathways import MatcherType, Pathway, PipelineMode, find_pathway
 
 _LOGGER = logging.getLogger(__name__)
-_MAX_FILE_BYTES = 1 << 20
+_MAX_FILE_BYTES = 1 << 18
+_MAX_DEPTH = 16
+_MAX_PATH = 4096
+_OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 RETIRED_KEYS: dict[str, str] = {
     "quality_preset": "presets are written out as plain values by `aquamvs init`",
@@ -47,6 +57,23 @@ RETIRED_KEYS: dict[str, str] = {
     "runtime.icp_max_distance": "an argument of aquamvs.evaluation.icp",
 }
 """Dotted key of AquaMVS 1.x -> why it has no effect any more."""
+
+
+def _usable(path: Path) -> Path:
+    """Refuse what no file system has, before it is asked."""
+    if any(ord(character) < ord(" ") for character in str(path)) or len(str(path)) > _MAX_PATH:
+        raise ValueError(
+            f"{shortened(repr(str(path)))} is no path; expected at most {_MAX_PATH} printable "
+            "characters"
+        )
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path} names the home folder of an unknown user") from None
+
+
+Place = Annotated[Path, AfterValidator(_usable)]
+"""A path of the configuration; ``~`` stands for the user's home folder."""
 
 
 class _Section(BaseModel):
@@ -191,10 +218,10 @@ class PipelineConfig(_Section):
         runtime: See :class:`RuntimeConfig`.
     """
 
-    calibration_path: Path
-    output_dir: Path
-    camera_input_map: Annotated[dict[str, Path], Field(min_length=2)]
-    mask_dir: Path | None = None
+    calibration_path: Place
+    output_dir: Place
+    camera_input_map: Annotated[dict[str, Place], Field(min_length=2)]
+    mask_dir: Place | None = None
     pipeline_mode: PipelineMode = PipelineMode.SURFACE
     matcher_type: MatcherType = MatcherType.SIFT
     preprocessing: PreprocessingConfig = PreprocessingConfig()
@@ -235,7 +262,7 @@ class PipelineConfig(_Section):
         """This configuration with relative paths resolved against ``folder``."""
 
         def absolute(value: Path) -> Path:
-            return Path(os.path.abspath(folder / value.expanduser()))
+            return Path(os.path.abspath(folder / value))
 
         return self.model_copy(
             update={
@@ -297,24 +324,34 @@ def _relative(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"{path}: configuration file not found; expected a YAML file")
-    if path.stat().st_size > _MAX_FILE_BYTES:
-        raise ConfigError(
-            f"{path}: has {path.stat().st_size} bytes; expected a YAML configuration of under "
-            f"{_MAX_FILE_BYTES} bytes"
-        )
+    check_file(path, "configuration file", max_bytes=_MAX_FILE_BYTES, error=ConfigError)
     try:
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ConfigError(f"{path}: has YAML aliases (*name); write the values out")
+        _check_syntax(path, text)
         data = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, ArithmeticError, LookupError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not readable as YAML ({reason})") from None
+        raise ConfigError(f"{path}: not readable as YAML ({shortened(reason, 300)})") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds a {type(data).__name__}; expected keys and values")
     return data
+
+
+def _check_syntax(path: Path, text: str) -> None:
+    """Refuse what a configuration never needs and a parser pays for dearly.
+
+    Aliases grow exponentially, tags ask for other types than text, numbers and lists, and the
+    parser's time grows with the square of the nesting.
+    """
+    depth = 0
+    for token in yaml.scan(text):
+        if isinstance(token, yaml.AliasToken | yaml.AnchorToken):
+            raise ConfigError(f"{path}: has YAML aliases (*name); write the values out")
+        if isinstance(token, yaml.TagToken):
+            raise ConfigError(f"{path}: has YAML tags (!name); write plain values")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > _MAX_DEPTH:
+            raise ConfigError(f"{path}: is nested more than {_MAX_DEPTH} deep; expected sections")
 
 
 def _drop_retired(path: Path, data: dict[str, Any]) -> dict[str, Any]:
@@ -340,9 +377,10 @@ def _check_keys(path: Path, data: dict[str, Any], model: type[BaseModel], prefix
     valid = list(model.model_fields)
     for key, value in data.items():
         if key not in valid:
-            near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.0)
+            near = difflib.get_close_matches(shortened(key), valid, n=1, cutoff=0.0)
             raise ConfigError(
-                f"{path}: unknown key {prefix}{key}; the nearest valid key is {prefix}{near[0]}"
+                f"{path}: unknown key {prefix}{shortened(key)}; the nearest valid key is "
+                f"{prefix}{near[0]}"
             )
         section = model.model_fields[key].annotation
         if isinstance(section, type) and issubclass(section, BaseModel) and isinstance(value, dict):
@@ -351,7 +389,7 @@ def _check_keys(path: Path, data: dict[str, Any], model: type[BaseModel], prefix
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in fault["loc"] if isinstance(part, (str, int)))
-    found = "" if fault["type"] == "missing" else f" (found {fault['input']!r})"[:120]
+    key = ".".join(shortened(part) for part in fault["loc"])
+    found = "" if fault["type"] == "missing" else f" (found {shortened(repr(fault['input']))})"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{key or 'configuration'}: {message}{found}"

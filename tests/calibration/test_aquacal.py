@@ -166,7 +166,7 @@ def test_a_file_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match=r"nowhere\.json: calibration file not found"):
+    with pytest.raises(CalibrationError, match=r"nowhere\.json does not exist"):
         load_calibration_data(tmp_path / "nowhere.json")
 
 

@@ -80,7 +80,7 @@ def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.yaml: configuration file not found"):
+    with pytest.raises(ConfigError, match=r"configuration file .*nowhere\.yaml does not exist"):
         PipelineConfig.from_yaml(tmp_path / "nowhere.yaml")
 
 

@@ -169,7 +169,7 @@ def _evil_name(dataset: Path) -> None:
         (_fewer_frames, DataError, "unequal numbers of frames"),
         (_no_images, DataError, "holds no images"),
         (_unreadable_first_image, DataError, r"frame_000000\.png"),
-        (_no_calibration, CalibrationError, "calibration file not found"),
+        (_no_calibration, CalibrationError, "calibration.* does not exist"),
         (_flooded, CalibrationError, "below the water surface"),
         (_evil_name, CalibrationError, r"\.\./cam0"),
     ],

@@ -165,7 +165,7 @@ class BenchmarkResult:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"benchmark result is not JSON ({error})") from None
         found = data.get("format") if isinstance(data, dict) else None
         if found != FORMAT_VERSION:

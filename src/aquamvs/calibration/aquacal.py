@@ -4,7 +4,6 @@ The file comes from outside, so every field is checked for presence, type, shape
 before anything is built from it.
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -15,14 +14,16 @@ import torch
 from torch import Tensor
 
 from ..errors import CalibrationError
+from ..files import load_json, shortened
 from ..projection import RefractiveProjectionModel
 
 SUPPORTED_VERSION = "1.0"
 WATER_Z_TOLERANCE = 1e-3
 """Largest disagreement of the cameras' water_z that counts as one surface, metres."""
 
-_MAX_FILE_BYTES = 64 << 20
-_MAX_IMAGE_SIDE = 65536
+_MAX_FILE_BYTES = 8 << 20
+_MAX_IMAGE_SIDE = 32766
+"""OpenCV's remapping takes no larger image."""
 _DISTORTION_COUNTS = {False: (4, 5, 8), True: (4,)}
 _CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 _ROTATION_TOLERANCE = 1e-4
@@ -144,10 +145,15 @@ def load_calibration_data(path: str | Path) -> CalibrationData:
     data = reader.load()
     version = reader.get(data, "version", str)
     if version != SUPPORTED_VERSION:
-        reader.fail("version", f"is {version!r}", f"{SUPPORTED_VERSION!r}, as AquaCal 2.1 writes")
+        reader.fail(
+            "version",
+            f"is {shortened(repr(version))}",
+            f"{SUPPORTED_VERSION!r}, as AquaCal 2.1 writes",
+        )
     entries = reader.get(data, "cameras", dict)
     if not entries:
         reader.fail("cameras", "is empty", "at least one camera")
+    _check_names(reader, list(entries))
     cameras = {name: _camera(reader, name, entry) for name, entry in entries.items()}
     interface = reader.get(data, "interface", dict)
     normal = reader.array(interface, "interface.normal", (3,))
@@ -184,22 +190,12 @@ class _Reader:
         raise CalibrationError(f"{self.path}: {key} {found}; expected {expected}")
 
     def load(self) -> dict[str, Any]:
-        if not self.path.is_file():
-            raise CalibrationError(
-                f"{self.path}: calibration file not found; expected an AquaCal JSON file "
-                "(calibration_path in the configuration)"
-            )
-        if self.path.stat().st_size > _MAX_FILE_BYTES:
-            self.fail("file", f"has {self.path.stat().st_size} bytes", "an AquaCal JSON file")
-        try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise CalibrationError(
-                f"{self.path}: not readable as JSON ({error}); expected an AquaCal JSON file"
-            ) from None
-        if not isinstance(data, dict):
-            self.fail("file", f"holds a {type(data).__name__}", "a JSON object")
-        return dict(data)
+        return load_json(
+            self.path,
+            "AquaCal calibration (calibration_path)",
+            max_bytes=_MAX_FILE_BYTES,
+            error=CalibrationError,
+        )
 
     def get(self, data: dict[str, Any], key: str, kind: type) -> Any:
         leaf = key.rsplit(".", 1)[-1]
@@ -214,34 +210,49 @@ class _Reader:
         leaf = key.rsplit(".", 1)[-1]
         value = data.get(leaf)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            self.fail(key, f"is {value!r}" if leaf in data else "is missing", "a number")
-        if not math.isfinite(float(value)):  # type: ignore[arg-type]
-            self.fail(key, f"is {value!r}", "a finite number")
-        return float(value)  # type: ignore[arg-type]
+            self.fail(
+                key, f"is {shortened(repr(value))}" if leaf in data else "is missing", "a number"
+            )
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except OverflowError:  # JSON's whole numbers may have thousands of digits
+            number = math.inf
+        if not math.isfinite(number):
+            self.fail(key, f"is {shortened(value)}", "a finite number")
+        return number
 
     def array(self, data: dict[str, Any], key: str, shape: tuple[int, ...]) -> Tensor:
         values = self.get(data, key, list)
         try:
             tensor = torch.tensor(values, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             tensor = torch.empty(0)
         if shape == (3,) and tuple(tensor.shape) == (3, 1):
             tensor = tensor[:, 0]
         if tuple(tensor.shape) != shape:
-            self.fail(key, f"is {str(values)[:80]}", f"numbers of shape {shape}")
+            self.fail(key, f"is {shortened(values)}", f"numbers of shape {shape}")
         if not bool(torch.isfinite(tensor).all()):
-            self.fail(key, f"is {str(values)[:80]}", "finite numbers")
+            self.fail(key, f"is {shortened(values)}", "finite numbers")
         return tensor
 
 
+def _check_names(reader: _Reader, names: list[str]) -> None:
+    """Names become file names, also on systems that do not tell capitals from small letters."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if not _CAMERA_NAME.fullmatch(name) or name.endswith((".", " ")):
+            reader.fail(
+                "cameras",
+                f"has a camera named {shortened(repr(name))}",
+                "names of letters, digits, '.', '_', '-' and spaces that start with a letter or "
+                "digit (they become file names)",
+            )
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            reader.fail("cameras", f"has cameras {other} and {name}", "different file names")
+
+
 def _camera(reader: _Reader, name: str, entry: Any) -> CameraData:
-    if not _CAMERA_NAME.fullmatch(name) or name.endswith((".", " ")):
-        reader.fail(
-            "cameras",
-            f"has a camera named {name!r}",
-            "names of letters, digits, '.', '_', '-' and spaces that start with a letter or digit "
-            "(they become file names)",
-        )
     where = f"cameras.{name}"
     if not isinstance(entry, dict):
         reader.fail(where, f"is a {type(entry).__name__}", "an object")
@@ -308,7 +319,7 @@ def _image_size(reader: _Reader, intrinsics: dict[str, Any], where: str) -> tupl
     values = reader.get(intrinsics, key, list)
     whole = len(values) == 2 and all(type(v) is int and 0 < v <= _MAX_IMAGE_SIDE for v in values)
     if not whole:
-        reader.fail(key, f"is {values!r}"[:120], "[width, height] in pixels")
+        reader.fail(key, f"is {shortened(values)}", "[width, height] in pixels")
     return values[0], values[1]
 
 

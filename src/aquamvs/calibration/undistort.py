@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DataError
+from ..errors import CalibrationError, DataError
 from .aquacal import CameraData
 
 
@@ -49,6 +49,9 @@ def compute_undistortion_maps(camera: CameraData) -> UndistortionData:
     Returns:
         Maps and intrinsics of the undistorted grid, which has the raw image's size.
 
+    Raises:
+        CalibrationError: The lens parameters are so far off that no undistorted image exists.
+
     Example:
         >>> from aquamvs.calibration import compute_undistortion_maps
         >>> from aquamvs.datasets import make_rig
@@ -56,6 +59,27 @@ def compute_undistortion_maps(camera: CameraData) -> UndistortionData:
         >>> tuple(maps.map_x.shape)
         (300, 400)
     """
+    try:
+        K_new, map_x, map_y = _maps(camera)
+    except cv2.error as error:
+        raise CalibrationError(
+            f"camera {camera.name}: OpenCV finds no undistorted image ({error.err}); check K and "
+            "dist_coeffs"
+        ) from None
+    undistortion = UndistortionData(
+        torch.from_numpy(np.asarray(K_new, dtype=np.float64)),
+        np.asarray(map_x, dtype=np.float32),
+        np.asarray(map_y, dtype=np.float32),
+    )
+    if not (np.isfinite(K_new).all() and bool(undistortion.inside.any())):
+        raise CalibrationError(
+            f"camera {camera.name}: no pixel of an undistorted image with the intrinsics "
+            f"{np.asarray(K_new).tolist()} lies in the raw image; check K and dist_coeffs"
+        )
+    return undistortion
+
+
+def _maps(camera: CameraData) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     K, coefficients = camera.K.numpy(), camera.dist_coeffs.numpy()
     if camera.is_fisheye:
         K_new = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
@@ -69,11 +93,7 @@ def compute_undistortion_maps(camera: CameraData) -> UndistortionData:
         map_x, map_y = cv2.initUndistortRectifyMap(
             K, coefficients, None, K_new, camera.image_size, cv2.CV_32FC1
         )
-    return UndistortionData(
-        torch.from_numpy(np.asarray(K_new, dtype=np.float64)),
-        np.asarray(map_x, dtype=np.float32),
-        np.asarray(map_y, dtype=np.float32),
-    )
+    return K_new, map_x, map_y
 
 
 def undistort_image(image: NDArray[Any], undistortion: UndistortionData) -> NDArray[Any]:

@@ -6,11 +6,15 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
+from ..files import check_file, open_zip
 
 MAX_FILES = 200_000
 """Most members of an archive that is extracted."""
 MAX_BYTES = 64 << 30
 """Largest total size of an archive's content, bytes."""
+_MAX_DIRECTORY_BYTES = 1 << 26
+_MAX_RATIO = 100
+_SMALL = 1 << 24
 _CHUNK = 1 << 20
 
 
@@ -36,13 +40,15 @@ def extract_zip(
             written.
     """
     archive, folder = Path(archive), Path(folder)
+    check_file(archive, "archive", max_bytes=max_bytes)
     try:
-        with zipfile.ZipFile(archive) as file:
+        with open_zip(archive, max_directory_bytes=_MAX_DIRECTORY_BYTES) as file:
             members = file.infolist()
             _check(archive, members, max_files, max_bytes)
+            _check_room(archive, members, folder)
             for member in members:
                 _extract(file, member, folder / member.filename)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+    except zipfile.BadZipFile as error:
         raise DataError(f"cannot unzip {archive}: {error}; delete it and fetch it again") from None
     except OSError as error:
         raise DataError(f"cannot unzip {archive} into {folder}: {error}") from None
@@ -67,12 +73,25 @@ def _check(archive: Path, members: list[zipfile.ZipInfo], max_files: int, max_by
             raise DataError(
                 f"{archive} has a member {name!r} that is a link or a device; expected plain files"
             )
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(f"{archive} has a member {name!r} in an unusual compression")
         if member.flag_bits & 1:
             raise DataError(f"{archive} has an encrypted member {name!r}")
         key = path.as_posix().casefold()
         if key in seen:
             raise DataError(f"{archive} has the member {name!r} twice")
         seen.add(key)
+
+
+def _check_room(archive: Path, members: list[zipfile.ZipInfo], folder: Path) -> None:
+    """Images hardly shrink: what unpacks to a hundred times its size is made to fill a disk."""
+    total = sum(member.file_size for member in members)
+    packed = archive.stat().st_size
+    if total > max(_MAX_RATIO * packed, _SMALL):
+        raise DataError(f"{archive} has {packed} bytes and unpacks to {total}; no dataset does")
+    free = shutil.disk_usage(folder).free
+    if total > free:
+        raise DataError(f"{archive} unpacks to {total} bytes; {folder} has room for {free}")
 
 
 def _extract(file: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:

@@ -1,7 +1,6 @@
 """True depth and surface of a rendered dataset, as files and in memory."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +9,16 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError
-from ..io import atomic_path, load_depth_map, save_depth_map
+from ..files import load_json
+from ..io import atomic_path, load_depth_map, open_arrays, save_depth_map
 from ..types import DepthMap
 from .scene import Scene
 
 _FOLDER = "ground_truth"
+_MAX_PROVENANCE_BYTES = 1 << 24
 _TILE = 128
 """Side of the tiles in which the surface is sampled, cells."""
 _STEEP = 2.5
@@ -189,61 +189,36 @@ def load_ground_truth(dataset_dir: str | Path, frame: int = 0) -> GroundTruth:
     if not paths:
         raise DataError(f"{folder / 'depth'} is empty; expected <camera>.npz files")
     depths = {path.stem: load_depth_map(path) for path in paths}
-    return GroundTruth(depths, _load_surface(folder / "surface.npz"), _load_provenance(dataset))
+    return GroundTruth(depths, load_surface(folder / "surface.npz"), _load_provenance(dataset))
 
 
 def _frame_folder(dataset: Path, frame: int) -> Path:
     return dataset / _FOLDER / f"frame_{frame:06d}"
 
 
-def _load_surface(path: Path) -> TrueSurface:
-    expected: dict[str, tuple[type[np.generic], int]] = {
-        "x0": (np.float64, 0),
-        "y0": (np.float64, 0),
-        "spacing": (np.float64, 0),
-        "z": (np.float32, 2),
-        "discontinuity": (np.bool_, 2),
-    }
-    arrays: dict[str, NDArray[Any]] = {}
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            for key, (dtype, ndim) in expected.items():
-                if key not in archive:
-                    raise DataError(f"{path} has no array {key!r}")
-                array = archive[key]
-                if array.dtype != dtype or array.ndim != ndim:
-                    raise DataError(
-                        f"{path}: array {key!r} is {array.dtype} of {array.ndim} dimensions; "
-                        f"expected {np.dtype(dtype)} of {ndim}"
-                    )
-                arrays[key] = array
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read {path}: {error}; expected an npz file") from None
-    if arrays["z"].shape != arrays["discontinuity"].shape:
-        raise DataError(
-            f"{path}: z has shape {arrays['z'].shape} and discontinuity "
-            f"{arrays['discontinuity'].shape}; expected the same"
+def load_surface(path: Path) -> TrueSurface:
+    """Read the true surface of a frame.
+
+    Args:
+        path: ``surface.npz`` of a frame's truth.
+
+    Raises:
+        DataError: The file is missing, damaged, or holds other arrays.
+    """
+    with open_arrays(path) as arrays:
+        x0, y0, spacing = (
+            float(arrays.array(key, np.float64, ())) for key in ("x0", "y0", "spacing")
         )
-    spacing = float(arrays["spacing"])
-    if not spacing > 0:
-        raise DataError(f"{path}: spacing is {spacing}; expected metres, above 0")
-    return TrueSurface(
-        float(arrays["x0"]),
-        float(arrays["y0"]),
-        spacing,
-        torch.from_numpy(arrays["z"]),
-        torch.from_numpy(arrays["discontinuity"]),
-    )
+        z = arrays.array("z", np.float32, (None, None))
+        discontinuity = arrays.array("discontinuity", np.bool_, z.shape)
+    if not (np.isfinite([x0, y0, spacing]).all() and spacing > 0):
+        raise DataError(
+            f"{path} has x0 = {x0}, y0 = {y0}, spacing = {spacing}; expected finite numbers and a "
+            "positive spacing"
+        )
+    return TrueSurface(x0, y0, spacing, z, discontinuity)
 
 
 def _load_provenance(dataset: Path) -> dict[str, Any]:
     path = dataset / _FOLDER / "provenance.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; the dataset is incomplete") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}; expected a JSON object") from None
-    if not isinstance(data, dict):
-        raise DataError(f"{path} holds a {type(data).__name__}; expected a JSON object")
-    return data
+    return load_json(path, "provenance", max_bytes=_MAX_PROVENANCE_BYTES)

@@ -4,6 +4,10 @@ from .arrays import (
     load_depth_map,
     load_height_map,
     save_arrays,
+    Arrays,
+    load_depth_map,
+    load_height_map,
+    open_arrays,
     save_depth_map,
     save_height_map,
 )
@@ -16,6 +20,7 @@ from .ply import load_mesh, load_point_cloud, save_mesh, save_point_cloud
 
 __all__ = [
     "CACHE_VARIABLE",
+    "Arrays",
     "FrameSource",
     "FrameSources",
     "ImageFolder",
@@ -28,6 +33,7 @@ __all__ = [
     "load_height_map",
     "load_mesh",
     "load_point_cloud",
+    "open_arrays",
     "open_sources",
     "read_image",
     "read_mask",

@@ -5,23 +5,31 @@ declared size is checked before it is allocated.
 """
 
 import json
+import math
+import tokenize
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DataError, ShapeError
+from ..errors import DataError
+from ..files import check_file, open_zip
 from ..types import DepthMap, HeightMap
 from .atomic import atomic_path
 
-MAX_ELEMENTS = 1 << 28
-"""Largest array that is read, in elements: a guard against headers that lie."""
+MAX_ELEMENTS = 3 << 26
+"""Largest array that is read, in elements (an RGB image of 8192 x 8192): a guard against headers
+that lie."""
+
+_MAX_FILE_BYTES = 1 << 32
+_MAX_DIRECTORY_BYTES = 1 << 17
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 """Every archive member's time: the earliest that zip knows, so that bytes depend on data only."""
@@ -77,15 +85,13 @@ def load_depth_map(path: str | Path) -> DepthMap:
         'cam0'
     """
     path = Path(path)
-    with _Archive(path) as archive:
-        depth = archive.array("depth", np.float32, 2)
-        confidence = archive.array("confidence", np.float32, 2)
-        sigma = archive.array("sigma", np.float32, 2)
-        K = archive.array("K", np.float64, 2)
-    try:
-        return DepthMap(path.stem, depth, confidence, sigma, K)
-    except ShapeError as error:
-        raise DataError(f"depth map {path}: {error}") from None
+    with open_arrays(path) as arrays:
+        depth = arrays.array("depth", np.float32, (None, None))
+        confidence, sigma = (
+            arrays.array(key, np.float32, depth.shape) for key in ("confidence", "sigma")
+        )
+        K = arrays.array("K", np.float64, (3, 3))
+    return DepthMap(path.stem, depth, confidence, sigma, K)
 
 
 def save_height_map(path: str | Path, height_map: HeightMap) -> None:
@@ -152,24 +158,22 @@ def load_height_map(path: str | Path) -> HeightMap:
         (2, 3)
     """
     path = Path(path)
-    with _Archive(path) as archive:
+    with open_arrays(path) as arrays:
         x0, y0, spacing = (
-            float(archive.array(key, np.float64, 0)) for key in ("x0", "y0", "spacing")
+            float(arrays.array(key, np.float64, ())) for key in ("x0", "y0", "spacing")
         )
-        z = archive.array("z", np.float32, 2)
-        sigma = archive.array("sigma", np.float32, 2)
-        confidence = archive.array("confidence", np.float32, 2)
-        view_count = archive.array("view_count", np.int32, 2)
-        color = archive.array("color", np.float32, 3)
+        z = arrays.array("z", np.float32, (None, None))
+        sigma, confidence = (
+            arrays.array(key, np.float32, z.shape) for key in ("sigma", "confidence")
+        )
+        view_count = arrays.array("view_count", np.int32, z.shape)
+        color = arrays.array("color", np.float32, (*z.shape, 3))
     if not (np.isfinite([x0, y0, spacing]).all() and spacing > 0):
         raise DataError(
             f"height map {path} has x0 = {x0}, y0 = {y0}, spacing = {spacing}; expected finite "
             "numbers and a positive spacing"
         )
-    try:
-        return HeightMap(x0, y0, spacing, z, sigma, confidence, view_count, color)
-    except ShapeError as error:
-        raise DataError(f"height map {path}: {error}") from None
+    return HeightMap(x0, y0, spacing, z, sigma, confidence, view_count, color)
 
 
 def _numpy(tensor: Tensor, dtype: type[np.generic]) -> NDArray[Any]:
@@ -203,55 +207,77 @@ def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any] | np.generic
                 np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 
 
-class _Archive:
-    """Reader of an npz file that trusts no declared size."""
+@contextmanager
+def open_arrays(path: Path) -> Iterator["Arrays"]:
+    """Open an npz file for reading.
 
-    def __init__(self, path: Path) -> None:
+    Raises:
+        DataError: The file is missing, damaged, or lacks what is asked of it in the block.
+    """
+    check_file(path, "array file", max_bytes=_MAX_FILE_BYTES)
+    try:
+        with open_zip(path, max_directory_bytes=_MAX_DIRECTORY_BYTES) as archive:
+            yield Arrays(path, archive)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"cannot read {path}: {error}; the file is damaged or no npz file"
+        ) from None
+
+
+class Arrays:
+    """The arrays of an open npz file; no declared size is trusted."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path = path
+        self._zip = archive
 
-    def __enter__(self) -> "_Archive":
-        try:
-            self._zip = zipfile.ZipFile(self._path)
-        except FileNotFoundError:
-            raise DataError(f"{self._path} does not exist") from None
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"cannot read {self._path}: {error}; expected an npz file") from None
-        return self
+    def array(self, key: str, dtype: type[np.generic], shape: Sequence[int | None]) -> Tensor:
+        """An array, checked for kind and size before it is allocated.
 
-    def __exit__(self, *_: object) -> None:
-        self._zip.close()
+        Args:
+            key: Its name.
+            dtype: That it must have.
+            shape: That it must have; None: any size.
 
-    def array(self, key: str, dtype: type[np.generic], ndim: int) -> Tensor:
-        """The array of a key, checked for kind and size before it is allocated."""
+        Raises:
+            DataError: There is no such array.
+        """
         try:
             info = self._zip.getinfo(f"{key}.npy")
-            with self._zip.open(info) as file:
-                shape, fortran, found = _read_header(file)
-                if found != np.dtype(dtype) or len(shape) != ndim or fortran:
-                    raise DataError(
-                        f"{self._path}: array {key!r} is {found} of shape {shape}; expected "
-                        f"{np.dtype(dtype)} of {ndim} dimensions"
-                    )
-                count = int(np.prod(shape, dtype=object)) if shape else 1
-                if count > MAX_ELEMENTS:
-                    raise DataError(
-                        f"{self._path}: array {key!r} declares {count} elements; at most "
-                        f"{MAX_ELEMENTS} are read"
-                    )
-                size = count * found.itemsize
-                data = file.read(size + 1)
         except KeyError:
             raise DataError(f"{self._path} has no array {key!r}") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(
-                f"{self._path}: cannot read array {key!r}: {error}; the file is damaged"
-            ) from None
-        if len(data) != size:
-            raise DataError(
-                f"{self._path}: array {key!r} holds {min(len(data), size + 1)} bytes; its header "
-                f"declares {size}"
+        with self._zip.open(info) as file:
+            try:
+                found, fortran, kind = _read_header(file)
+            except (ValueError, SyntaxError, tokenize.TokenError) as error:
+                raise DataError(f"{self._path}: array {key!r} is damaged: {error}") from None
+            same = len(found) == len(shape) and all(
+                want in (None, have) for have, want in zip(found, shape, strict=True)
             )
-        return torch.from_numpy(np.frombuffer(data, dtype=found).reshape(shape).copy())
+            if not same or kind != np.dtype(dtype) or fortran:
+                wanted = ", ".join("any" if size is None else str(size) for size in shape)
+                raise DataError(
+                    f"{self._path}: array {key!r} is {kind} of shape {found}; expected "
+                    f"{np.dtype(dtype)} of shape ({wanted})"
+                )
+            count = math.prod(found)
+            if count > MAX_ELEMENTS:
+                raise DataError(
+                    f"{self._path}: array {key!r} declares {count} elements; at most "
+                    f"{MAX_ELEMENTS} are read"
+                )
+            size = count * kind.itemsize
+            if info.file_size - file.tell() != size:
+                raise DataError(
+                    f"{self._path}: array {key!r} holds {info.file_size - file.tell()} bytes; its "
+                    f"header declares {size}"
+                )
+            data = bytearray(size)
+            if cast(BufferedIOBase, file).readinto(data) != size:
+                raise DataError(f"{self._path}: array {key!r} ends before its {size} bytes")
+        if kind == np.bool_:  # other bytes than 0 and 1 would be neither true nor false
+            return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(found) != 0)
+        return torch.from_numpy(np.frombuffer(data, dtype=kind).reshape(found))
 
 
 def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

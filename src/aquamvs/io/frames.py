@@ -13,12 +13,14 @@ from torch import Tensor
 
 from ..calibration import CalibrationData
 from ..errors import ConfigError, DataError
+from ..files import check_file
 from ..types import FrameSet
-from .images import image_size, read_image
+from .images import MAX_PIXELS, image_size, read_image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mpeg", ".webm"})
 
+_MAX_VIDEO_BYTES = 1 << 42
 _MAX_SEEK_READ = 64
 """Frames that are read and dropped rather than sought: seeking decodes from the last key frame."""
 
@@ -113,16 +115,23 @@ class VideoFile:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
+        check_file(self._path, "video", max_bytes=_MAX_VIDEO_BYTES)
         self._capture = cv2.VideoCapture(str(path))
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) if self._capture.isOpened() else 0
         if count <= 0:
             raise DataError(f"cannot read video {path}: it is damaged or its codec is not known")
+        width, height = (
+            int(self._capture.get(key))
+            for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
+        if width * height > MAX_PIXELS:
+            raise DataError(
+                f"video {path} declares frames of {width} x {height} pixels; at most {MAX_PIXELS} "
+                "are read"
+            )
         self._count = count
         self._next = 0
-        self._size = (
-            int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
-            int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-        )
+        self._size = (width, height)
 
     @property
     def path(self) -> Path:
@@ -254,9 +263,13 @@ def open_sources(
 
 def _open_source(name: str, location: str | Path) -> FrameSource:
     path = Path(location)
-    if path.is_dir():
+    try:
+        folder, there = path.is_dir(), path.exists()
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise DataError(f"camera {name}: cannot read {path}: {error.strerror}") from None
+    if folder:
         return ImageFolder(path)
-    if not path.exists():
+    if not there:
         raise DataError(
             f"camera {name}: {path} does not exist; expected an image folder or a video file"
         )

@@ -5,7 +5,10 @@ take for sand; Pillow refuses them. So Pillow reads the header, the size being c
 anything is allocated, and decodes; OpenCV decodes only what Pillow would cut to 8 bits.
 """
 
+import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -16,12 +19,21 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import DataError, ShapeError
+from ..files import check_file, shortened
 from .atomic import atomic_path
 
 MAX_PIXELS = 1 << 26
 """Largest image that is decoded, 8192 x 8192: a guard against headers that lie."""
 
+_MAX_FILE_BYTES = 1 << 29
+"""Eight bytes per pixel of the largest image."""
+
 _FORMATS = ("PNG", "JPEG", "TIFF")
+_UNREADABLE = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError),
+    *(AttributeError, RuntimeError, AssertionError, MemoryError, struct.error),
+)
+"""What Pillow's parsers raise on damaged files."""
 _TIFF_BITS_PER_SAMPLE = 258
 _ROWS_AT_ONCE = 256
 _PNG_COMPRESSION = 3
@@ -142,19 +154,15 @@ def write_image(path: str | Path, image: Tensor) -> None:
 
 def _open(path: Path) -> Image.Image:
     """Open an image, of which only the header is read."""
+    check_file(path, "image", max_bytes=_MAX_FILE_BYTES)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large images and of odd tags; this module refuses the former, and the
-            # latter do not matter if the pixels decode.
-            warnings.simplefilter("ignore")
+        with _without_warnings():
             image = Image.open(path, formats=_FORMATS)
-    except FileNotFoundError:
-        raise DataError(f"image {path} does not exist") from None
     except Image.DecompressionBombError as error:
         raise DataError(f"image {path} is refused: {error}") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except _UNREADABLE as error:
         raise DataError(
-            f"cannot read image {path}: {error}; expected a PNG, JPEG or TIFF file"
+            f"cannot read image {path}: {shortened(error)}; expected a PNG, JPEG or TIFF file"
         ) from None
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -165,21 +173,44 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Pillow warns of large images and of odd tags.
+
+    This module refuses the former, and the latter do not matter if the pixels decode.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _decode(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Pixels of shape (H, W) or (H, W, 3), RGB, uint8 or uint16."""
-    with _open(path) as image:
+    with _without_warnings(), _open(path) as image:
         try:
             image.load()
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            size = image.size
+            deep = _is_deep(image, path)
+            if not deep:
+                return np.array(image.convert("RGB"))
+        except _UNREADABLE as error:
             raise DataError(
-                f"cannot decode image {path}: {error}; the file is truncated or damaged"
+                f"cannot decode image {path}: {shortened(error)}; the file is truncated or damaged"
             ) from None
-        if not _is_deep(image, path):
-            return np.array(image.convert("RGB"))
-    pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    return _decode_deep(path, size)
+
+
+def _decode_deep(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
+    """Pixels of a file with more than 8 bits per channel, which Pillow has found whole."""
+    try:
+        pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise DataError(f"cannot decode image {path}: {shortened(error.err)}") from None
     if pixels is None or pixels.dtype != np.uint16:
         found = "nothing" if pixels is None else str(pixels.dtype)
         raise DataError(f"image {path} decodes to {found}; expected 8 or 16 bits per channel")
+    if pixels.shape[1::-1] != size:
+        raise DataError(f"image {path} has two sizes: {pixels.shape[1::-1]} and {size}")
     deep = pixels.astype(np.uint16, copy=False)
     return deep if deep.ndim == 2 else np.ascontiguousarray(deep[:, :, 2::-1])
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError
+from ..files import check_file
 from ..types import Mesh, PointCloud
 from .atomic import atomic_path
 
@@ -29,6 +30,7 @@ _TYPES = {
     **dict.fromkeys(("float", "float32"), "<f4"),
     **dict.fromkeys(("double", "float64"), "<f8"),
 }
+_WHOLE = {name for name, kind in _TYPES.items() if kind[1] in "iu"}
 _POSITION = tuple((name, "<f4") for name in ("x", "y", "z"))
 _COLOR = tuple((name, "u1") for name in ("red", "green", "blue"))
 _NORMAL = tuple((name, "<f4") for name in ("nx", "ny", "nz"))
@@ -37,6 +39,10 @@ _CLOUD_DTYPE = np.dtype(
 )
 _VERTEX_DTYPE = np.dtype([*_POSITION, *_COLOR, *_NORMAL])
 _FACE_DTYPE = np.dtype([("count", "u1"), ("indices", "<i4", (3,))])
+MAX_ROWS = 1 << 27
+"""Most vertices or faces that are read: a guard against headers that lie."""
+
+_MAX_FILE_BYTES = 1 << 33
 _MAX_HEADER_BYTES = 1 << 16
 _ROWS_AT_ONCE = 1 << 18
 _NAMES = {"<f4": "float", "|u1": "uchar", "<i4": "int"}
@@ -107,7 +113,11 @@ def load_point_cloud(path: str | Path) -> PointCloud:
     confidence = _columns(path, rows, ("confidence",))
     sigma = _columns(path, rows, ("sigma",))
     names = rows.dtype.names or ()
-    view_count = rows["view_count"] if "view_count" in names else np.zeros(count)
+    view_count = rows["view_count"] if "view_count" in names else np.zeros(count, np.int32)
+    if view_count.dtype.kind not in "iu":
+        raise DataError(
+            f"{path} has view counts of type {view_count.dtype}; expected whole numbers"
+        )
     unknown = torch.full((count, 3), torch.nan)
     return PointCloud(
         points=points,
@@ -259,16 +269,18 @@ class _Element:
 
 def _read(path: Path) -> dict[str, NDArray[np.void]]:
     """All elements of a file as structured arrays, after the header has proved consistent."""
+    check_file(path, "PLY file", max_bytes=_MAX_FILE_BYTES)
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     end = re.search(rb"end_header\r?\n", data[:_MAX_HEADER_BYTES])
     if not data.startswith(b"ply") or end is None:
         raise DataError(f"{path} is no PLY file (no 'ply' … 'end_header' at its start)")
     elements = _parse_header(path, data[: end.start()].decode("latin-1").splitlines()[1:])
+    largest = max((e.count for e in elements), default=0)
+    if largest > MAX_ROWS:
+        raise DataError(f"{path} declares {largest} rows; at most {MAX_ROWS} are read")
     declared = sum(e.count * e.dtype.itemsize for e in elements)
     if declared != len(data) - end.end():
         raise DataError(
@@ -296,7 +308,7 @@ def _parse_header(path: Path, lines: list[str]) -> list[_Element]:
             case ["element", name, count] if re.fullmatch(r"\d{1,12}", count):
                 names.append((name, int(count)))
                 fields.append([])
-            case ["property", "list", size, kind, _] if {size, kind} <= _TYPES.keys() and fields:
+            case ["property", "list", size, kind, _] if {size, kind} <= _WHOLE and fields:
                 fields[-1] += [("count", _TYPES[size]), ("indices", _TYPES[kind], (3,))]
             case ["property", kind, name] if kind in _TYPES and fields:
                 fields[-1].append((name, _TYPES[kind]))
@@ -306,6 +318,8 @@ def _parse_header(path: Path, lines: list[str]) -> list[_Element]:
                 raise DataError(f"{path}: cannot understand the PLY header line {line[:80]!r}")
     if encoding != "binary_little_endian":
         raise DataError(f"{path} is a PLY file in format {encoding}; expected binary_little_endian")
+    if len({name for name, _ in names}) < len(names) or not all(fields):
+        raise DataError(f"{path}: the PLY header has an element twice, or one without properties")
     try:
         return [
             _Element(name, count, np.dtype(columns))

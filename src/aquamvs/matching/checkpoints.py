@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,9 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from ..files import check_file, open_zip
+
+_MAX_FILE_BYTES = 8 << 30
+_MAX_DIRECTORY_BYTES = 1 << 24
+_MAX_PICKLE_BYTES = 1 << 24
 
 _UNREADABLE = (
     OSError,
+    MemoryError,
+    AssertionError,
+    NotImplementedError,
+    zipfile.BadZipFile,
     EOFError,
     RuntimeError,
     ValueError,
@@ -45,10 +55,12 @@ def read_tensors(path: Path) -> dict[str, object]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_file(path, "checkpoint", max_bytes=_MAX_FILE_BYTES, error=WeightsError)
     try:
         if path.suffix == ".safetensors":
             content: object = dict(load_file(path))
         else:
+            _check_archive(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (*_UNREADABLE, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
@@ -61,6 +73,25 @@ def read_tensors(path: Path) -> dict[str, object]:
             f"{path}: holds a {type(content).__name__}; expected a dictionary of tensors"
         )
     return {str(key): value for key, value in content.items()}
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is; PyTorch never compresses.
+
+    Raises:
+        zipfile.BadZipFile: It holds compressed or overlapping members, or a structure so large that
+            it is no checkpoint's.
+    """
+    if not zipfile.is_zipfile(path):  # PyTorch's older format
+        return
+    with open_zip(path, max_directory_bytes=_MAX_DIRECTORY_BYTES) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise zipfile.BadZipFile("it has compressed members, which PyTorch never writes")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise zipfile.BadZipFile("its members declare more bytes than the file has")
+    if any(m.filename.endswith(".pkl") and m.file_size > _MAX_PICKLE_BYTES for m in members):
+        raise zipfile.BadZipFile(f"its structure takes more than {_MAX_PICKLE_BYTES} bytes")
 
 
 def load_strictly(

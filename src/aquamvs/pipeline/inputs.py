@@ -140,9 +140,9 @@ def _read_masks(
 def _check_writable(folder: Path) -> None:
     """The nearest existing parent decides; nothing is created yet."""
     parent = folder
-    while not parent.exists():
+    while not os.path.lexists(parent):
         parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):
         raise DataError(
             f"output_dir {folder} cannot be written ({parent} is not a writable folder)"
         )

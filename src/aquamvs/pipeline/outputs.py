@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from ..errors import DataError
+from ..files import load_json
 from ..fusion import ConsistencyMap
 from ..io import (
     atomic_path,
@@ -29,6 +31,7 @@ from .reconstruct import Reconstruction
 from .timing import Timing
 
 REPORT_NAME = "report.json"
+_MAX_REPORT_BYTES = 1 << 24
 _REPORTED_PACKAGES = ("aquamvs", "kornia", "numpy", "opencv-python-headless", "torch")
 
 
@@ -88,10 +91,10 @@ def frame_folder(output_dir: Path, frame: int) -> FrameFolder:
 def is_finished(folder: FrameFolder, fingerprint: str) -> bool:
     """Whether a frame was finished by a run with the same fingerprint."""
     try:
-        report = json.loads(folder.report.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        report = load_json(folder.report, "report", max_bytes=_MAX_REPORT_BYTES)
+    except DataError:  # missing, or of no program that finishes frames
         return False
-    return isinstance(report, dict) and report.get("fingerprint") == fingerprint
+    return report.get("fingerprint") == fingerprint
 
 
 def write_frame(
@@ -103,8 +106,9 @@ def write_frame(
     """Write everything but the report.
 
     Raises:
-        DataError: The folder cannot be written.
+        DataError: The folder cannot be written, or leads elsewhere by a link.
     """
+    _refuse_links(folder)
     try:
         folder.report.unlink(missing_ok=True)  # from here on the frame is unfinished
     except OSError as error:
@@ -124,6 +128,16 @@ def write_frame(
             task.result()
     save_point_cloud(folder.point_cloud(mode), result.cloud)
     save_mesh(folder.mesh, result.mesh)
+
+
+def _refuse_links(folder: FrameFolder) -> None:
+    """A dataset from elsewhere may bring an output folder whose links lead out of it."""
+    for path in (folder.root, *(folder.root.iterdir() if folder.root.is_dir() else ())):
+        if path.is_symlink() and path.is_dir():
+            raise DataError(
+                f"{path} is a link to {os.readlink(path)}; results are written into real folders "
+                "only, so remove it"
+            )
 
 
 def _save_consistency(folder: FrameFolder, counts: ConsistencyMap) -> None:

@@ -1,0 +1,208 @@
+"""Every reader of the library, with small valid files to damage."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from aquamvs.calibration import compute_undistortion_maps, load_calibration_data
+from aquamvs.config import PipelineConfig
+from aquamvs.datasets.archive import extract_zip
+from aquamvs.datasets.ground_truth import load_surface
+from aquamvs.datasets.rigs import make_rig, save_calibration
+from aquamvs.io import (
+    VideoFile,
+    load_depth_map,
+    load_height_map,
+    load_mesh,
+    load_point_cloud,
+    read_image,
+    read_mask,
+    save_depth_map,
+    save_height_map,
+    save_mesh,
+    save_point_cloud,
+)
+from aquamvs.matching.checkpoints import read_tensors
+from aquamvs.pipeline.outputs import FrameFolder, is_finished
+from aquamvs.types import DepthMap, HeightMap, Mesh, PointCloud
+
+_SIZE = (24, 16)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader and valid files for it.
+
+    Attributes:
+        suffix: Of the files.
+        seeds: Contents of valid files, made in an empty folder.
+        read: Takes a path.
+    """
+
+    suffix: str
+    seeds: Callable[[Path], list[bytes]]
+    read: Callable[[Path], Any]
+
+
+def _pixels(dtype: type[np.generic], channels: int) -> np.ndarray[Any, Any]:
+    top = np.iinfo(dtype).max
+    ramp = np.linspace(0, top, _SIZE[0] * _SIZE[1] * channels)
+    return ramp.reshape(_SIZE[1], _SIZE[0], channels).astype(dtype)
+
+
+def _ramp(*shape: int) -> torch.Tensor:
+    return torch.linspace(0, 1, math.prod(shape)).reshape(shape)
+
+
+def _images(suffix: str, *dtypes: type[np.generic]) -> Callable[[Path], list[bytes]]:
+    def make(_: Path) -> list[bytes]:
+        return [
+            cv2.imencode(suffix, _pixels(dtype, channels))[1].tobytes()
+            for dtype in dtypes
+            for channels in (1, 3)
+        ]
+
+    return make
+
+
+def _calibration(folder: Path) -> list[bytes]:
+    save_calibration(make_rig("small5"), folder / "rig.json")
+    return [(folder / "rig.json").read_bytes()]
+
+
+def _read_calibration(path: Path) -> None:
+    cameras = load_calibration_data(path).cameras.values()
+    for camera in cameras:
+        if camera.image_size[0] * camera.image_size[1] < 1 << 20:  # larger ones only take long
+            compute_undistortion_maps(camera)
+
+
+def _config(folder: Path) -> list[bytes]:
+    PipelineConfig(
+        calibration_path=folder / "rig.json",
+        output_dir=folder / "output",
+        camera_input_map={f"cam{i}": folder / f"images/cam{i}" for i in range(3)},
+    ).to_yaml(folder / "config.yaml")
+    return [
+        (folder / "config.yaml").read_bytes(),
+        b"calibration_path: c.json\noutput_dir: o\ncamera_input_map: {a: a, b: b}\n"
+        b"quality_preset: fast\nreconstruction: {voxel_size: 1, window_size: 9}\n",
+    ]
+
+
+def _depth_map(folder: Path) -> list[bytes]:
+    plane = torch.linspace(0, 1, _SIZE[0] * _SIZE[1]).reshape(_SIZE[1], _SIZE[0])
+    save_depth_map(folder / "d.npz", DepthMap("d", plane, plane, plane, torch.eye(3).double()))
+    return [(folder / "d.npz").read_bytes()]
+
+
+def _height_map(folder: Path) -> list[bytes]:
+    plane = torch.linspace(0, 1, 60).reshape(6, 10)
+    color = plane[..., None].expand(6, 10, 3)
+    heights = HeightMap(0.0, 1.0, 0.01, plane, plane, plane, plane.int(), color)
+    save_height_map(folder / "h.npz", heights)
+    return [(folder / "h.npz").read_bytes()]
+
+
+def _surface(folder: Path) -> list[bytes]:
+    plane = np.linspace(0, 1, 60, dtype=np.float32).reshape(6, 10)
+    numbers = {key: np.float64(1) for key in ("x0", "y0", "spacing")}
+    np.savez_compressed(folder / "s.npz", z=plane, discontinuity=plane > 0.5, **numbers)
+    return [(folder / "s.npz").read_bytes()]
+
+
+def _cloud(folder: Path) -> list[bytes]:
+    rows, row = _ramp(20, 3), _ramp(20)
+    save_point_cloud(folder / "c.ply", PointCloud(rows, rows, rows, row, row, row.int()))
+    return [(folder / "c.ply").read_bytes()]
+
+
+def _mesh(folder: Path) -> list[bytes]:
+    rows, faces = _ramp(20, 3), torch.arange(27).reshape(9, 3) % 20
+    save_mesh(folder / "m.ply", Mesh(rows, faces, rows, rows))
+    return [(folder / "m.ply").read_bytes()]
+
+
+def _pytorch(folder: Path) -> list[bytes]:
+    state = {"a.weight": _ramp(4, 3), "a.bias": _ramp(4), "step": 3}
+    torch.save(state, folder / "w.pt")
+    torch.save(state, folder / "old.pt", _use_new_zipfile_serialization=False)
+    return [(folder / name).read_bytes() for name in ("w.pt", "old.pt")]
+
+
+def _safetensors(folder: Path) -> list[bytes]:
+    from safetensors.torch import save_file
+
+    save_file({"a": _ramp(4, 3), "b": torch.arange(5)}, folder / "w.safetensors")
+    return [(folder / "w.safetensors").read_bytes()]
+
+
+def _zip(folder: Path) -> list[bytes]:
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("set/config.yaml", "a: 1\n" * 50)
+        archive.writestr("set/images/cam0/frame.png", bytes(range(256)) * 8)
+    return [(folder / "a.zip").read_bytes()]
+
+
+def _read_zip(path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        extract_zip(path, folder)
+
+
+def _report(_: Path) -> list[bytes]:
+    return [b'{"fingerprint": "0123456789abcdef", "frame": 0, "timing": {"stages": {}}}']
+
+
+def _read_report(path: Path) -> None:
+    folder = FrameFolder(path.parent)
+    folder.report.write_bytes(path.read_bytes())
+    is_finished(folder, "0123456789abcdef")
+
+
+def _video(fourcc: str, suffix: str) -> Callable[[Path], list[bytes]]:
+    def make(folder: Path) -> list[bytes]:
+        path = folder / f"v{suffix}"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*fourcc), 10, (64, 48))
+        for level in range(0, 250, 25):
+            writer.write(np.full((48, 64, 3), level, np.uint8))
+        writer.release()
+        return [path.read_bytes()]
+
+    return make
+
+
+def _read_video(path: Path) -> None:
+    video = VideoFile(path)
+    for index in (0, video.frame_count // 2, video.frame_count - 1):
+        video.read(index)
+
+
+READERS = {
+    "calibration": Reader(".json", _calibration, _read_calibration),
+    "config": Reader(".yaml", _config, PipelineConfig.from_yaml),
+    "png": Reader(".png", _images(".png", np.uint8, np.uint16), read_image),
+    "jpeg": Reader(".jpg", _images(".jpg", np.uint8), read_image),
+    "tiff": Reader(".tif", _images(".tif", np.uint8, np.uint16), read_image),
+    "mask": Reader(".png", _images(".png", np.uint8), lambda path: read_mask(path, _SIZE)),
+    "depth_map": Reader(".npz", _depth_map, load_depth_map),
+    "height_map": Reader(".npz", _height_map, load_height_map),
+    "true_surface": Reader(".npz", _surface, load_surface),
+    "point_cloud": Reader(".ply", _cloud, load_point_cloud),
+    "mesh": Reader(".ply", _mesh, load_mesh),
+    "pytorch": Reader(".pt", _pytorch, read_tensors),
+    "safetensors": Reader(".safetensors", _safetensors, read_tensors),
+    "dataset_zip": Reader(".zip", _zip, _read_zip),
+    "report": Reader(".json", _report, _read_report),
+    "avi": Reader(".avi", _video("MJPG", ".avi"), _read_video),
+    "mp4": Reader(".mp4", _video("mp4v", ".mp4"), _read_video),
+}
