@@ -194,11 +194,14 @@ class RuntimeConfig(_Section):
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         save_consistency_maps: Write how many views agree on each pixel.
         quiet: No progress bars.
+        max_memory_gb: Memory that one frame's process may take, GiB; a run that needs more is
+            refused before it starts. null: what the machine has.
     """
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     save_consistency_maps: bool = False
     quiet: bool = False
+    max_memory_gb: Annotated[float, Field(gt=0)] | None = None
 
 
 class PipelineConfig(_Section):
@@ -306,7 +309,8 @@ class PipelineConfig(_Section):
             mode="json",
             exclude={"calibration_path", "output_dir", "camera_input_map", "mask_dir"},
         )
-        del data["runtime"]["quiet"]
+        for key in ("quiet", "max_memory_gb"):
+            del data["runtime"][key]
         for key in ("frame_start", "frame_stop", "frame_step"):
             del data["preprocessing"][key]
         return hashlib.sha256(yaml.safe_dump(data, sort_keys=True).encode()).hexdigest()[:16]

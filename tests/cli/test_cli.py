@@ -1,5 +1,6 @@
 """The command line as a user meets it: one message, the right exit code, no traceback."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aquamvs import PipelineConfig
 from aquamvs.cli import build_parser, main
+from aquamvs.cli.progress import RunBars
+from aquamvs.pathways import PipelineMode, Stage
+from aquamvs.pipeline import FrameStatus
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,3 +131,50 @@ def test_weights_lists_what_is_present_and_says_how_to_do_without_a_network(
     assert "weights: bundled" in capsys.readouterr().err
     assert main(["weights", "--fetch", "superglue"]) == 2
     assert "expected one of" in capsys.readouterr().err
+def test_run_prints_one_object_for_machines(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = PipelineConfig.from_yaml(tiny_dataset / "config.yaml")
+    path = tmp_path / "config.yaml"
+    config.model_copy(
+        update={"output_dir": tmp_path / "output", "pipeline_mode": PipelineMode.SPARSE}
+    ).to_yaml(path)
+    assert main(["run", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["done"], found["failed"], found["frames"][0]["status"]) == (1, 0, "done")
+    assert found["predicted_peak_memory_mb"] > 0
+    assert main(["run", str(path), "--json", "--workers", "0"]) == 2
+    assert "number of workers is 0" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_run_that_cannot_fit_is_refused_before_it_starts(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = yaml.safe_load((tiny_dataset / "config.yaml").read_text())
+    data |= {"pipeline_mode": "surface", "output_dir": str(tmp_path / "output")}
+    data["calibration_path"] = str(tiny_dataset / "calibration.json")
+    data["camera_input_map"] = {
+        name: str(tiny_dataset / place) for name, place in data["camera_input_map"].items()
+    }
+    data["reconstruction"] = {"grid_resolution": 1e-5}
+    data["runtime"] = {"max_memory_gb": 8}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(data))
+    assert main(["run", str(tmp_path / "config.yaml")]) == 2
+    assert "more than runtime.max_memory_gb = 8" in capsys.readouterr().err
+    data["reconstruction"] = {}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(data))
+    assert main(["run", str(tmp_path / "config.yaml"), "--workers", "100000"]) == 2
+    assert "100000 at a time; this machine has" in capsys.readouterr().err
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_bar_of_all_frames_tells_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    bars = RunBars()
+    for ended in range(1, 4):
+        bars(Stage.FUSION, 0, 2)
+        bars.told(FrameStatus(ended, "done", Path("x")), ended, 4)
+    bars.close()
+    assert "frames:  75%" in capsys.readouterr().err

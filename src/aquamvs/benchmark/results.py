@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from ..errors import DataError
 from ..evaluation import CloudScores, DepthErrors, HeightErrors
 from ..pipeline import StageTiming, Timing
+from ..plain import plain
 
 FORMAT_VERSION = 1
 """Of the JSON form; raised when a reader of the old form would misread the new one."""
@@ -153,7 +153,7 @@ class BenchmarkResult:
 
     def to_json(self) -> str:
         """The result as strict JSON; figures that are not known become null."""
-        content = {"format": FORMAT_VERSION, **_plain(self)}
+        content = {"format": FORMAT_VERSION, **plain(self)}
         return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -181,21 +181,6 @@ class BenchmarkResult:
             machine=_get(data, "machine", dict),
             versions=_get(data, "versions", dict),
         )
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses to dicts, paths to strings, NaN to None."""
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, Path):
-        return value.as_posix()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _get(data: Any, key: str, kind: type, *, optional: bool = False) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -10,10 +11,11 @@ from collections.abc import Sequence
 
 from ..errors import AquaMVSError, ConfigError
 from .change import run_change
+from .exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
+from .output import print_result
 from .parser import Command, build_parser
 from .progress import StageBars, line_printer
-
-EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+from .run import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS[options.command](options)
     except AquaMVSError as error:
+        if options.json:
+            print(json.dumps({"error": str(error)}))
         print(f"aquamvs: error: {error}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except KeyboardInterrupt:
@@ -49,41 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def _run(options: argparse.Namespace) -> int:
-    from ..config import PipelineConfig
-    from ..pipeline import Pipeline
-
-    config = PipelineConfig.from_yaml(options.config)
-    if options.device is not None:
-        config = config.with_device(options.device)
-    bars = StageBars(quiet=options.quiet or config.runtime.quiet)
-    pipeline = Pipeline(config)
-    summary = pipeline.run(progress=bars, resume=not options.restart)
-    bars.close()
-    for frame in summary.frames:
-        line = f"frame {frame.frame:6d}  {frame.status:8s}"
-        if frame.status == "failed":
-            line += f"  {frame.error}"
-        else:
-            if frame.point_count is not None and frame.total_time_ms is not None:
-                line += f"  {frame.point_count} points in {frame.total_time_ms / 1e3:.1f} s"
-            line += f"  {frame.output_dir}"
-        print(line)
-    if summary.failed:
-        print(
-            f"aquamvs: {len(summary.failed)} of {len(summary.frames)} frames failed",
-            file=sys.stderr,
-        )
-    return EXIT_FAILED if summary.failed else EXIT_DONE
-
-
 def _benchmark(options: argparse.Namespace) -> int:
     from ..benchmark import format_console_table, run_benchmark
 
     bars: list[StageBars] = []
 
     def start(name: str) -> StageBars:
-        bars.append(StageBars(f"{name}: ", quiet=options.quiet))
+        bars.append(StageBars(f"{name}: ", quiet=options.quiet or options.json))
         return bars[-1]
 
     result = run_benchmark(
@@ -96,21 +72,23 @@ def _benchmark(options: argparse.Namespace) -> int:
     )
     for bar in bars:
         bar.close()
-    print(format_console_table(result))
-    for name in ("benchmark.html", "benchmark.md", "benchmark.json"):
-        print(result.output_dir / name)
+    files = [result.output_dir / f"benchmark.{kind}" for kind in ("html", "md", "json")]
+    text = "\n".join([format_console_table(result), *map(str, files)])
+    print_result(options, result, text)
     return EXIT_FAILED if result.failed else EXIT_DONE
 
 
 def _example(options: argparse.Namespace) -> int:
     from ..datasets import fetch_published, make_example
 
+    quiet = options.quiet or options.json
     if options.published:
-        print(fetch_published(options.out, progress=not options.quiet))
+        dataset = fetch_published(options.out, progress=not quiet)
+        print_result(options, {"dataset": dataset}, str(dataset))
         return EXIT_DONE
     if options.frames < 1:
         raise ConfigError(f"--frames is {options.frames}; expected 1 or more")
-    show = line_printer(quiet=options.quiet)
+    show = line_printer(quiet=quiet)
     folder = make_example(
         options.out,
         scale=options.scale,
@@ -123,7 +101,8 @@ def _example(options: argparse.Namespace) -> int:
     )
     if show is not None:
         show("")
-    print(folder / "config.yaml")
+    config = folder / "config.yaml"
+    print_result(options, {"dataset": folder, "config": config}, str(config))
     return EXIT_DONE
 
 
@@ -145,3 +124,4 @@ _COMMANDS: dict[str, Command] = {
     "weights": _weights,
     "change": run_change,
 }
+_COMMANDS: dict[str, Command] = {"run": run, "benchmark": _benchmark, "example": _example}

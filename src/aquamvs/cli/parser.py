@@ -52,6 +52,18 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--restart", action="store_true", help="redo frames that an earlier run has finished"
     )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="reconstruct N frames at a time, each in a process of its own (extra dask)",
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="hand the frames to the workers of a running Dask scheduler, e.g. tcp://host:8786",
+    )
     _add_verbosity(parser)
 
 
@@ -130,3 +142,6 @@ def _add_verbosity(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("-q", "--quiet", action="store_true", help="no progress, only the result")
     group.add_argument("-v", "--verbose", action="store_true", help="log what happens")
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object, and no progress"
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..pathways import Stage
+    from ..pipeline import FrameStatus
 
 
 class StageBars:
@@ -28,21 +29,54 @@ class StageBars:
         self._bar.total = total
         self._bar.update(done - self._bar.n)
         if done >= total:
-            self.close()
+            self._close_stage()
 
     def _open(self, stage: Stage, total: int) -> None:
         from tqdm import tqdm
 
-        self.close()
+        self._close_stage()
         self._stage = stage
         name = stage.replace("_", " ")
         self._bar = tqdm(total=total, desc=f"{self._title}{name}", leave=False, file=sys.stderr)
 
     def close(self) -> None:
         """Remove the bar."""
+        self._close_stage()
+
+    def _close_stage(self) -> None:
         if self._bar is not None:
             self._bar.close()
         self._bar, self._stage = None, None
+
+
+class RunBars(StageBars):
+    """Adds a bar of all frames with the time that is left, above that of the stage."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        super().__init__(quiet=quiet)
+        self._frames: Any = None
+
+    def told(self, status: FrameStatus, ended: int, total: int) -> None:
+        """Tell that a frame has ended."""
+        if not self._shown:
+            return
+        from tqdm import tqdm
+
+        self._close_stage()
+        if self._frames is None:
+            self._frames = tqdm(
+                total=total, desc="frames", leave=False, file=sys.stderr, mininterval=0
+            )
+        if status.status == "skipped":  # took no time: the rate is that of the others
+            self._frames.initial += 1
+        self._frames.update(ended - self._frames.n)
+
+    def close(self) -> None:
+        """Remove both bars."""
+        super().close()
+        if self._frames is not None:
+            self._frames.close()
+        self._frames = None
 
 
 def line_printer(*, quiet: bool) -> Callable[[str], None] | None:

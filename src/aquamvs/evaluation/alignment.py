@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, ShapeError
-from .arrays import FloatArray, as_float64, plain
+from ..plain import plain
+from .arrays import FloatArray, as_float64
 
 _NORMAL_NEIGHBOURS = 12
 """Neighbours whose best plane gives a target's normal."""

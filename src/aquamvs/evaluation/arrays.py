@@ -1,12 +1,8 @@
 """Tensors to NumPy at the boundary of the metrics, and metrics to JSON."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -50,25 +46,3 @@ def as_bool(name: str, values: Tensor | NDArray[Any], shape: tuple[int, ...]) ->
     if array.shape != shape:
         raise ShapeError(name, array.shape, str(shape))
     return array.astype(bool)
-
-
-def plain(value: Any) -> Any:
-    """A metric as plain Python that strict JSON takes: numbers, strings, lists, dicts and None.
-
-    Dataclasses become dicts, tensors and arrays lists, keys strings, and numbers that are not
-    finite None, for JSON has no NaN.
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {
-            f"{key:g}" if isinstance(key, float) else str(key): plain(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, (torch.Tensor, np.ndarray)):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

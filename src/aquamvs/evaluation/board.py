@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError, ShapeError
+from ..plain import plain
 from ..projection import RefractiveProjectionModel
 from .alignment import umeyama
-from .arrays import plain
 
 _GAUSS_NEWTON_STEPS = 20
 """Steps at most; from the point nearest to all rays, three or four reach rounding."""

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from ..plain import plain
 from ..projection import RefractiveProjectionModel
 from ..types import DepthMap
-from .arrays import FloatArray, plain
+from .arrays import FloatArray
 from .board import BoardCorners, BoardDetection, BoardPose
 from .limit import depth_points
 

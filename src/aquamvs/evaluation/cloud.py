@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import DataError
-from .arrays import FloatArray, as_bool, as_float64, plain
+from ..plain import plain
+from .arrays import FloatArray, as_bool, as_float64
 from .statistics import ErrorStatistics, error_statistics
 from .triangles import Triangles
 

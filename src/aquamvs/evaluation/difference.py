@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..io import save_arrays
+from ..plain import plain
 from ..types import HeightMap
-from .arrays import BoolArray, FloatArray, as_bool, as_float64, plain
+from .arrays import BoolArray, FloatArray, as_bool, as_float64
 from .heightgrid import HeightGrid
 from .moved import moved_cells, significance_of
 from .statistics import NORMAL_MEDIAN

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..errors import DataError, ShapeError
 from ..pixels import pixel_grid
+from ..plain import plain
 from ..projection import RefractiveProjectionModel
-from .arrays import plain
 
 MATCHING_NOISE_PX = 0.1
 """Standard deviation of a good match per view and axis: the yardstick of DESIGN section 7."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ..plain import plain
 from ..types import Mesh
-from .arrays import plain
 from .cloud import CLOUD_TOLERANCES
 from .statistics import ErrorStatistics, error_statistics
 from .triangles import Triangles

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import plain
+from ..plain import plain
 
 NORMAL_MEDIAN = 0.6744897501960817
 """Median of |x| of a standard normal x: median errors over it compare with a standard deviation."""

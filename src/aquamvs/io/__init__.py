@@ -13,6 +13,7 @@ from .arrays import (
 )
 from .atomic import atomic_path
 from .cache import CACHE_VARIABLE, cache_folder
+from .atomic import atomic_path, remove_leftovers
 from .frames import FrameSource, FrameSources, ImageFolder, VideoFile, open_sources
 from .images import image_size, read_image, read_mask, write_image
 from .mesh_export import export_mesh
@@ -38,6 +39,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "save_arrays",
+    "remove_leftovers",
     "save_depth_map",
     "save_height_map",
     "save_mesh",

@@ -1,16 +1,23 @@
 """Files that appear whole or not at all."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import DataError
 
+_MARK = ".tmp"
+_LEFTOVER = re.compile(rf"\..*\.\d+{re.escape(_MARK)}(\.\w+)?")
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Write a file under a temporary name beside its own and rename it when it is complete.
+
+    The file's content is on the disk before it gets its name, and the name before the function
+    returns, so that neither a killed process nor a power failure leaves a part of a file.
 
     The temporary file has the same suffix (libraries choose a format by it) and, being a sibling,
     lies on the same file system, so that the rename is atomic. An error inside of the block leaves
@@ -36,12 +43,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # The process id keeps two runs that write into one folder out of each other's way.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{_MARK}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
+            _sync(temporary)
             os.replace(temporary, path)
+            if os.name == "posix":  # where a folder can be opened, and must be for its names
+                _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -49,3 +59,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror or error}; check that the folder is writable "
             "and the disk has space"
         ) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in a folder and those below it.
+
+    Raises:
+        DataError: One of them cannot be removed.
+    """
+    try:
+        for path in folder.rglob(f".*{_MARK}*"):
+            if _LEFTOVER.fullmatch(path.name):
+                path.unlink()
+    except OSError as error:
+        raise DataError(f"cannot clear {folder}: {error.strerror or error}") from None
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

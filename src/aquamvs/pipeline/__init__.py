@@ -1,6 +1,8 @@
 """Frames in, results out: inputs, stages in order, outputs, timing."""
 
+from .distributed import connect, run_distributed
 from .inputs import Inputs, open_inputs
+from .memory import MemoryPrediction, predict_memory
 from .outputs import FrameFolder, frame_folder, versions
 from .reconstruct import Progress, Reconstruction, no_progress, reconstruct, weights_label
 from .runner import FrameResult, FrameStatus, Pipeline, RunSummary
@@ -12,6 +14,7 @@ __all__ = [
     "FrameResult",
     "FrameStatus",
     "Inputs",
+    "MemoryPrediction",
     "Pipeline",
     "Progress",
     "Reconstruction",
@@ -19,10 +22,13 @@ __all__ = [
     "StageRecorder",
     "StageTiming",
     "Timing",
+    "connect",
     "frame_folder",
     "no_progress",
     "open_inputs",
+    "predict_memory",
     "reconstruct",
+    "run_distributed",
     "undistort_views",
     "undistortion_maps",
     "versions",

@@ -19,6 +19,7 @@ from ..files import load_json
 from ..fusion import ConsistencyMap
 from ..io import (
     atomic_path,
+    remove_leftovers,
     save_depth_map,
     save_height_map,
     save_mesh,
@@ -113,6 +114,7 @@ def write_frame(
         folder.report.unlink(missing_ok=True)  # from here on the frame is unfinished
     except OSError as error:
         raise DataError(f"{folder.report} cannot be replaced ({error.strerror})") from None
+    remove_leftovers(folder.root)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # compression takes most of the time
         tasks = [
             pool.submit(write_image, folder.undistorted(view.name), view.image) for view in views

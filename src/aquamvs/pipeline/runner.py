@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from .inputs import Inputs, open_inputs
 from .outputs import FrameFolder, frame_folder, is_finished, write_frame, write_report
 from .reconstruct import Progress, Reconstruction, no_progress, reconstruct
 from .timing import StageRecorder, Timing
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,15 @@ class FrameStatus:
     total_time_ms: float | None = None
 
 
+Told = Callable[[FrameStatus, int, int], None]
+"""Called with a frame that has ended, the number of frames that have, and that of all."""
+
+
+def tell_nobody(status: FrameStatus, ended: int, total: int) -> None:
+    """Frames of whose end nobody is told."""
+    del status, ended, total
+
+
 @dataclass(frozen=True, slots=True)
 class RunSummary:
     """What became of all frames of a run."""
@@ -86,40 +99,71 @@ class Pipeline:
         """The configuration, with absolute paths."""
         return self.inputs.config
 
-    def run(self, *, progress: Progress = no_progress, resume: bool = True) -> RunSummary:
+    def run(
+        self,
+        *,
+        progress: Progress = no_progress,
+        resume: bool = True,
+        told: Told = tell_nobody,
+    ) -> RunSummary:
         """Reconstruct every selected frame.
 
         A frame that fails is recorded and does not stop the others.
 
         Args:
             progress: Told of every step.
+            told: Told of every frame that has ended.
             resume: Leave frames alone that an earlier run with equal configuration, calibration and
                 masks has finished.
 
         Returns:
             What became of each frame.
         """
-        statuses = []
-        for frame in self.inputs.frames():
-            folder = frame_folder(self.config.output_dir, frame)
-            if resume and is_finished(folder, self.inputs.fingerprint):
-                statuses.append(FrameStatus(frame, "skipped", folder.root))
-                continue
-            try:
-                result = self.run_frame(frame, progress=progress)
-            except AquaMVSError as error:
-                statuses.append(FrameStatus(frame, "failed", folder.root, error=str(error)))
-                continue
-            statuses.append(
-                FrameStatus(
-                    frame,
-                    "done",
-                    folder.root,
-                    point_count=len(result.reconstruction.cloud),
-                    total_time_ms=result.timing.total_time_ms,
-                )
-            )
+        frames = self.inputs.frames()
+        statuses: list[FrameStatus] = []
+        for frame in frames:
+            statuses.append(self.attempt(frame, progress=progress, resume=resume))
+            told(statuses[-1], len(statuses), len(frames))
         return RunSummary(tuple(statuses))
+
+    def finished(self, frame: int) -> FrameStatus | None:
+        """The status of a frame that an earlier run of the same inputs has finished, else None."""
+        folder = frame_folder(self.config.output_dir, frame)
+        if is_finished(folder, self.inputs.fingerprint):
+            return FrameStatus(frame, "skipped", folder.root)
+        return None
+
+    def attempt(
+        self, frame: int, *, progress: Progress = no_progress, resume: bool = True
+    ) -> FrameStatus:
+        """Reconstruct one frame of a run; whatever goes wrong stays with the frame.
+
+        Args:
+            frame: Frame number.
+            progress: Told of every step.
+            resume: Leave the frame alone if it is finished.
+
+        Returns:
+            What became of it.
+        """
+        skipped = self.finished(frame) if resume else None
+        if skipped is not None:
+            return skipped
+        root = frame_folder(self.config.output_dir, frame).root
+        try:
+            result = self.run_frame(frame, progress=progress)
+        except AquaMVSError as error:
+            return FrameStatus(frame, "failed", root, error=str(error))
+        except Exception as error:
+            _LOGGER.exception("frame %d", frame)
+            return FrameStatus(frame, "failed", root, error=f"{type(error).__name__}: {error}")
+        return FrameStatus(
+            frame,
+            "done",
+            root,
+            point_count=len(result.reconstruction.cloud),
+            total_time_ms=result.timing.total_time_ms,
+        )
 
     def run_frame(
         self, frame: int, *, output_dir: Path | None = None, progress: Progress = no_progress
