@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from ..errors import AquaMVSError, ConfigError
 from .change import run_change
+from . import data
 from .exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from .output import print_result
 from .parser import Command, build_parser
@@ -114,6 +115,11 @@ def _weights(options: argparse.Namespace) -> int:
             print(path)
         return EXIT_DONE
     print(weights_table())
+def _completion(options: argparse.Namespace) -> int:
+    import shtab
+
+    script = shtab.complete(build_parser(), options.shell)
+    print_result(options, {"shell": options.shell, "script": script}, script)
     return EXIT_DONE
 
 
@@ -125,3 +131,14 @@ _COMMANDS: dict[str, Command] = {
     "change": run_change,
 }
 _COMMANDS: dict[str, Command] = {"run": run, "benchmark": _benchmark, "example": _example}
+    "init": data.init,
+    "run": run,
+    "benchmark": _benchmark,
+    "example": _example,
+    "export-refs": data.export_refs,
+    "export-mesh": data.export_mesh,
+    "temporal-filter": data.temporal_filter,
+    "evaluate": data.evaluate,
+    "doctor": data.doctor,
+    "completion": _completion,
+}

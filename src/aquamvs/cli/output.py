@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..plain import plain
@@ -24,10 +25,25 @@ def print_result(options: Namespace, data: Any, text: str) -> None:
     )
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
+def table(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows of text in aligned columns, the first row being the header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def key_values(data: dict[str, Any]) -> str:
+    """Nested figures as lines of dotted keys and values."""
+    rows = list(_flat(plain(data), ""))
+    width = max((len(key) for key, _ in rows), default=0)
+    return "\n".join(f"{key:{width}s}  {value}" for key, value in rows)
+
+
+def _flat(data: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", f"{value:.6g}" if isinstance(value, float) else str(value)

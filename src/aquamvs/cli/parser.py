@@ -14,6 +14,11 @@ from ..pathways import PATHWAYS
 from .change import add_change
 
 SCALES = ("tiny", "small", "medium", "full")
+from . import data
+from .arguments import Commands, add_command, add_config, add_device, add_verbosity
+
+SCALES = ("small", "medium", "full")
+SHELLS = ("bash", "zsh", "tcsh", "fish")
 SCENES = ("bower", "low_texture", "boxes", "board", "plane")
 
 Command = Callable[[argparse.Namespace], int]
@@ -29,26 +34,25 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"aquamvs {version('aquamvs')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    data.add_init(commands)
     _add_run(commands)
     _add_benchmark(commands)
     _add_example(commands)
     _add_weights(commands)
     add_change(commands)
+    data.add_export_refs(commands)
+    data.add_export_mesh(commands)
+    data.add_temporal_filter(commands)
+    data.add_evaluate(commands)
+    data.add_doctor(commands)
+    _add_completion(commands)
     return parser
 
 
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str
-) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=summary, description=summary)
-
-
-def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "run", "Reconstruct the frames of a dataset.")
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="configuration file (YAML)")
-    parser.add_argument(
-        "--device", metavar="DEVICE", help="cpu, cuda or cuda:N; overrides the file"
-    )
+def _add_run(commands: Commands) -> None:
+    parser = add_command(commands, "run", "Reconstruct the frames of a dataset.")
+    add_config(parser)
+    add_device(parser)
     parser.add_argument(
         "--restart", action="store_true", help="redo frames that an earlier run has finished"
     )
@@ -64,17 +68,17 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="ADDRESS",
         help="hand the frames to the workers of a running Dask scheduler, e.g. tcp://host:8786",
     )
-    _add_verbosity(parser)
+    add_verbosity(parser)
 
 
-def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
+def _add_benchmark(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "benchmark",
         "Compare the pathways on one frame: time, memory, points, density and, with ground truth, "
         "error.",
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="configuration file (YAML)")
+    add_config(parser)
     parser.add_argument(
         "--frame", type=int, default=0, metavar="N", help="frame number (default 0)"
     )
@@ -87,14 +91,12 @@ def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="instead of the configured output folder"
     )
-    parser.add_argument(
-        "--device", metavar="DEVICE", help="cpu, cuda or cuda:N; overrides the file"
-    )
-    _add_verbosity(parser)
+    add_device(parser)
+    add_verbosity(parser)
 
 
-def _add_example(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
+def _add_example(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "example",
         "Make an example dataset with exact ground truth, or fetch the real one.",
@@ -119,7 +121,7 @@ def _add_example(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--overwrite", action="store_true", help="replace OUT if it holds something"
     )
-    _add_verbosity(parser)
+    add_verbosity(parser)
 
 
 def _add_weights(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -144,4 +146,11 @@ def _add_verbosity(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-v", "--verbose", action="store_true", help="log what happens")
     parser.add_argument(
         "--json", action="store_true", help="print the result as one JSON object, and no progress"
+def _add_completion(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "completion",
+        "Print a script that completes commands and options on the shell's tab key.",
     )
+    parser.add_argument("shell", choices=SHELLS, help="shell")
+    add_verbosity(parser)

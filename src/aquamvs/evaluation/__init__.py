@@ -19,6 +19,7 @@ from .board_errors import (
     board_surface_errors,
 )
 from .cloud import CloudScores, SurfaceDensity, cloud_scores, cloud_to_mesh, surface_density
+from .cloud_pair import CloudErrors, cloud_errors
 from .depth import DepthErrors, depth_errors, pooled_depth_errors
 from .difference import HeightDifference, height_difference, save_height_difference
 from .heightgrid import HeightGrid
@@ -45,6 +46,7 @@ __all__ = [
     "BoardPose",
     "BoardSpec",
     "BoardSurfaceErrors",
+    "CloudErrors",
     "CloudScores",
     "DepthErrors",
     "DepthLimit",
@@ -62,6 +64,7 @@ __all__ = [
     "board_corner_errors",
     "board_depth_errors",
     "board_surface_errors",
+    "cloud_errors",
     "cloud_scores",
     "cloud_to_mesh",
     "depth_errors",

@@ -5,6 +5,7 @@ from .arrays import (
     load_height_map,
     save_arrays,
     Arrays,
+    array_names,
     load_depth_map,
     load_height_map,
     open_arrays,
@@ -14,28 +15,44 @@ from .arrays import (
 from .atomic import atomic_path
 from .cache import CACHE_VARIABLE, cache_folder
 from .atomic import atomic_path, remove_leftovers
-from .frames import FrameSource, FrameSources, ImageFolder, VideoFile, open_sources
+from .frames import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    FrameSource,
+    FrameSources,
+    ImageFolder,
+    VideoFile,
+    open_source,
+    open_sources,
+)
 from .images import image_size, read_image, read_mask, write_image
 from .mesh_export import export_mesh
-from .ply import load_mesh, load_point_cloud, save_mesh, save_point_cloud
+from .ply import load_mesh, load_point_cloud, ply_elements, save_mesh, save_point_cloud
+from .temporal import filter_inputs, temporal_median
 
 __all__ = [
     "CACHE_VARIABLE",
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
     "Arrays",
     "FrameSource",
     "FrameSources",
     "ImageFolder",
     "VideoFile",
+    "array_names",
     "atomic_path",
     "cache_folder",
     "export_mesh",
+    "filter_inputs",
     "image_size",
     "load_depth_map",
     "load_height_map",
     "load_mesh",
     "load_point_cloud",
     "open_arrays",
+    "open_source",
     "open_sources",
+    "ply_elements",
     "read_image",
     "read_mask",
     "save_arrays",
@@ -44,5 +61,6 @@ __all__ = [
     "save_height_map",
     "save_mesh",
     "save_point_cloud",
+    "temporal_median",
     "write_image",
 ]

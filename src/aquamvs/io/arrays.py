@@ -224,12 +224,27 @@ def open_arrays(path: Path) -> Iterator["Arrays"]:
         ) from None
 
 
+def array_names(path: str | Path) -> frozenset[str]:
+    """Names of the arrays in an npz file.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    with open_arrays(Path(path)) as arrays:
+        return arrays.names
+
+
 class Arrays:
     """The arrays of an open npz file; no declared size is trusted."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path = path
         self._zip = archive
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the arrays."""
+        return frozenset(name.removesuffix(".npy") for name in self._zip.namelist())
 
     def array(self, key: str, dtype: type[np.generic], shape: Sequence[int | None]) -> Tensor:
         """An array, checked for kind and size before it is allocated.

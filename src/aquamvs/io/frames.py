@@ -242,7 +242,10 @@ def open_sources(
                 f"calibrated camera {name!r} has no entry in camera_input_map; add its image "
                 "folder or video, or remove the camera from the calibration"
             )
-    sources = {name: _open_source(name, camera_input_map[name]) for name in calibration.cameras}
+    sources = {
+        name: open_source(camera_input_map[name], f"camera {name}: ")
+        for name in calibration.cameras
+    }
     for name, source in sources.items():
         expected = calibration.cameras[name].image_size
         if source.size != expected:
@@ -261,21 +264,28 @@ def open_sources(
     return FrameSources(sources)
 
 
-def _open_source(name: str, location: str | Path) -> FrameSource:
+def open_source(location: str | Path, prefix: str = "") -> FrameSource:
+    """Open an image folder or a video.
+
+    Args:
+        location: Its path.
+        prefix: Of messages: whose it is.
+
+    Raises:
+        DataError: It does not exist, or is neither of them.
+    """
     path = Path(location)
     try:
         folder, there = path.is_dir(), path.exists()
     except OSError as error:  # a name too long, a folder that may not be entered
-        raise DataError(f"camera {name}: cannot read {path}: {error.strerror}") from None
+        raise DataError(f"{prefix}cannot read {path}: {error.strerror}") from None
     if folder:
         return ImageFolder(path)
     if not there:
-        raise DataError(
-            f"camera {name}: {path} does not exist; expected an image folder or a video file"
-        )
+        raise DataError(f"{prefix}{path} does not exist; expected an image folder or a video file")
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise DataError(
-            f"camera {name}: {path} is no image folder and no video (known are "
+            f"{prefix}{path} is no image folder and no video (known are "
             f"{', '.join(sorted(VIDEO_SUFFIXES))})"
         )
     return VideoFile(path)

@@ -215,6 +215,15 @@ def load_mesh(path: str | Path) -> Mesh:
     )
 
 
+def ply_elements(path: str | Path) -> frozenset[str]:
+    """Names of the elements that a PLY file holds rows of, such as ``vertex`` and ``face``.
+
+    Raises:
+        DataError: As :func:`load_point_cloud`.
+    """
+    return frozenset(name for name, rows in _read(Path(path)).items() if len(rows))
+
+
 def _numpy(tensor: Tensor) -> NDArray[np.generic]:
     return np.asarray(tensor.detach().cpu().numpy())
 

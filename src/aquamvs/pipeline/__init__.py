@@ -5,6 +5,7 @@ from .inputs import Inputs, open_inputs
 from .memory import MemoryPrediction, predict_memory
 from .outputs import FrameFolder, frame_folder, versions
 from .reconstruct import Progress, Reconstruction, no_progress, reconstruct, weights_label
+from .references import export_references
 from .runner import FrameResult, FrameStatus, Pipeline, RunSummary
 from .timing import StageRecorder, StageTiming, Timing
 from .undistortion import undistort_views, undistortion_maps
@@ -23,6 +24,7 @@ __all__ = [
     "StageTiming",
     "Timing",
     "connect",
+    "export_references",
     "frame_folder",
     "no_progress",
     "open_inputs",

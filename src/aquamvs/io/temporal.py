@@ -1,0 +1,138 @@
+"""Temporal median: what moves through a picture leaves, what stays stays."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, DataError
+from .frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, FrameSource, open_source
+from .images import write_image
+
+_ROWS_AT_ONCE = 64
+"""Rows whose median is taken at a time: partitioning copies the whole window otherwise."""
+
+
+def temporal_median(
+    source: FrameSource, *, window: int = 30, step: int = 1, window_step: int = 1
+) -> Iterator[tuple[int, Tensor]]:
+    """Median images of a video or image folder, in order, each frame being read once.
+
+    At every pixel and channel the result is the median of the frames of a window around it, which
+    removes fish and debris that cover a pixel in less than half of them.
+
+    Args:
+        source: One camera's frames.
+        window: Length of the window, frames; it is centred, and at both ends moved inside. Memory
+            holds ``window / window_step`` images of 8 bits.
+        step: A median for every so-manieth frame.
+        window_step: Use only every so-manieth frame of the input, at most ``window``.
+
+    Yields:
+        Number of the frame and its median, RGB, shape (H, W, 3), float32 in [0, 1].
+
+    Raises:
+        ConfigError: A length is not positive, or the window longer than the input.
+        DataError: A frame cannot be read.
+    """
+    for name, value in (("window", window), ("step", step), ("window_step", window_step)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; expected 1 or more")
+    if window_step > window:
+        raise ConfigError(f"window_step is {window_step}; expected at most the window, {window}")
+    count = source.frame_count
+    if window > count:
+        raise ConfigError(f"window is {window} frames, but {source.path} has {count}")
+    held: deque[tuple[int, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]] = deque()
+    upcoming = 0
+    for frame in range(0, count, step):
+        first = min(max(frame - window // 2, 0), count - window)
+        # One frame in window_step of the input, whatever the window: each is read once.
+        wanted = range(-(-first // window_step) * window_step, first + window, window_step)
+        while held and held[0][0] < first:
+            held.popleft()
+        for index in wanted:
+            if index >= upcoming:
+                held.append((index, _levels(source, index)))
+                upcoming = index + 1
+        chosen = [pixels for index, pixels in held if index in wanted]
+        yield frame, _median(chosen)
+
+
+def _levels(source: FrameSource, index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """A frame in 8 bits, which hold what a median of noisy frames can tell."""
+    image = source.read(index)
+    if tuple(image.shape[1::-1]) != source.size:
+        raise DataError(f"frame {index} of {source.path} has another size than the first one")
+    return (image * 255).round().byte().numpy()
+
+
+def _median(frames: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]) -> Tensor:
+    result = np.empty(frames[0].shape, np.float32)
+    for start in range(0, len(result), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        result[rows] = np.median([frame[rows] for frame in frames], axis=0)
+    return torch.from_numpy(result / np.float32(255))
+
+
+def filter_inputs(
+    source: str | Path,
+    *,
+    output_dir: str | Path | None = None,
+    window: int = 30,
+    step: int = 1,
+    window_step: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, int]:
+    """Write the median images of a video, a folder of images, or every one in a folder.
+
+    Args:
+        source: Video or folder.
+        output_dir: Folder that gets a folder of PNG files ``frame_000000.png`` per input, named
+            after it and numbered by the input's frames; ``<source>_median`` beside when absent.
+        window: See :func:`temporal_median`.
+        step: See :func:`temporal_median`.
+        window_step: See :func:`temporal_median`.
+        progress: Called with a line for every image.
+
+    Returns:
+        Folder written to number of images in it.
+
+    Raises:
+        ConfigError: See :func:`temporal_median`.
+        DataError: There is no input, one cannot be read, or a folder not be written.
+    """
+    source = Path(source)
+    base = source.with_name(f"{source.stem}_median") if output_dir is None else Path(output_dir)
+    written = {}
+    for path in _inputs(source):
+        folder = base / (path.stem if path.is_file() else path.name)
+        medians = temporal_median(
+            open_source(path), window=window, step=step, window_step=window_step
+        )
+        count = 0
+        for frame, image in medians:
+            write_image(folder / f"frame_{frame:06d}.png", image)
+            count += 1
+            if progress is not None:
+                progress(f"{path.name}: frame {frame}")
+        written[str(folder)] = count
+    return written
+
+
+def _inputs(source: Path) -> list[Path]:
+    """The source itself, or the videos and folders of images in it."""
+    if not source.is_dir():
+        return [source]
+    content = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in content):
+        return [source]
+    found = [path for path in content if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES]
+    if not found:
+        raise DataError(f"{source} holds neither images nor videos nor folders of images")
+    return found

@@ -1,0 +1,54 @@
+"""Meshes for other programs: one file or a whole tree of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import DataError
+from ..io import export_mesh, load_mesh, ply_elements
+from .decimation import decimate
+
+
+def convert_meshes(
+    source: str | Path,
+    *,
+    suffix: str,
+    target_faces: int | None = None,
+    output_dir: str | Path | None = None,
+) -> list[Path]:
+    """Convert meshes to another format.
+
+    Args:
+        source: PLY file, or a folder: every PLY file with triangles in it and below it.
+        suffix: Of the files to write (see :func:`aquamvs.export_mesh`).
+        target_faces: Simplify each mesh to about so many triangles.
+        output_dir: Folder to write into, with the tree below ``source``; beside each mesh when
+            absent.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DataError: There is no mesh, one of them is damaged, a file would replace the mesh that it
+            is made from, or cannot be written.
+        ConfigError: See :func:`aquamvs.meshing.decimate`.
+    """
+    source = Path(source)
+    root = source if source.is_dir() else source.parent
+    meshes = _meshes(source)
+    if not meshes:
+        raise DataError(f"{source} holds no mesh; expected PLY files with triangles")
+    folder = root if output_dir is None else Path(output_dir)
+    targets = [(folder / path.relative_to(root)).with_suffix(suffix) for path in meshes]
+    for path, target in zip(meshes, targets, strict=True):
+        if target.exists() and target.samefile(path):
+            raise DataError(f"{target} would be replaced by itself; give an output folder")
+        mesh = load_mesh(path)
+        export_mesh(mesh if target_faces is None else decimate(mesh, target_faces), target)
+    return targets
+
+
+def _meshes(source: Path) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    return [path for path in sorted(source.rglob("*.ply")) if "face" in ply_elements(path)]
