@@ -17,6 +17,7 @@ from .output import print_result
 from .parser import Command, build_parser
 from .progress import StageBars, line_printer
 from .run import run
+from .view import view
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,6 +140,7 @@ _COMMANDS: dict[str, Command] = {"run": run, "benchmark": _benchmark, "example":
     "export-mesh": data.export_mesh,
     "temporal-filter": data.temporal_filter,
     "evaluate": data.evaluate,
+    "view": view,
     "doctor": data.doctor,
     "completion": _completion,
 }

@@ -21,7 +21,8 @@ def print_result(options: Namespace, data: Any, text: str) -> None:
     print(
         json.dumps(plain(data), indent=2, allow_nan=False, ensure_ascii=False)
         if options.json
-        else text
+        else text,
+        flush=True,
     )
 
 

@@ -16,6 +16,7 @@ from .change import add_change
 SCALES = ("tiny", "small", "medium", "full")
 from . import data
 from .arguments import Commands, add_command, add_config, add_device, add_verbosity
+from .view import add_view
 
 SCALES = ("small", "medium", "full")
 SHELLS = ("bash", "zsh", "tcsh", "fish")
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_export_mesh(commands)
     data.add_temporal_filter(commands)
     data.add_evaluate(commands)
+    add_view(commands)
     data.add_doctor(commands)
     _add_completion(commands)
     return parser

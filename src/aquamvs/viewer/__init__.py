@@ -1,0 +1,5 @@
+"""A local browser view of clouds, meshes, height maps and the rig."""
+
+from .server import ViewServer
+
+__all__ = ["ViewServer"]
