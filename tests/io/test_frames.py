@@ -152,3 +152,20 @@ def test_frame_that_does_not_exist_is_refused(tmp_path: Path, index: int) -> Non
     source = ImageFolder(fill(tmp_path, {"a.png": 0.5}))
     with pytest.raises(DataError, match=f"no frame {index}; it has frames 0 to 0"):
         source.read(index)
+
+
+def test_images_are_matched_by_the_numbers_in_their_names(
+    tmp_path: Path, calibration, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path / "left", {f"L2_frame_{i:03d}.png": i / 10 for i in (0, 1, 2, 3)})
+    fill(tmp_path / "right", {f"R_{i}.png": i / 10 for i in (0, 1, 3, 4)})
+    inputs = {name: tmp_path / name for name in ("left", "right")}
+    sources = open_sources(inputs, calibration)
+    assert sources.frame_count == 5
+    assert "camera right has no image 2" in caplog.text
+    frame = sources.read_frame(3)
+    means = [float(image.mean()) for image in frame.images.values()]
+    assert means == pytest.approx([0.3, 0.3], abs=1 / 255)
+    for index, name in ((2, "right"), (4, "left")):
+        with pytest.raises(DataError, match=f"frame {index}: camera {name} has no image {index}"):
+            sources.read_frame(index)

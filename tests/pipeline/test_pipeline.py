@@ -131,10 +131,6 @@ def _another_size(dataset: Path) -> None:
     (dataset / "calibration.json").write_text(json.dumps(data))
 
 
-def _fewer_frames(dataset: Path) -> None:
-    sorted((dataset / "images" / "cam0").iterdir())[-1].unlink()
-
-
 def _no_images(dataset: Path) -> None:
     for path in (dataset / "images" / "cam0").iterdir():
         path.unlink()
@@ -166,7 +162,6 @@ def _evil_name(dataset: Path) -> None:
         (_remove_camera, ConfigError, "'cam0', which the calibration does not have"),
         (_drop_from_map, ConfigError, "'cam0' has no entry in camera_input_map"),
         (_another_size, DataError, "200 x 150; the calibration is for 640 x 480"),
-        (_fewer_frames, DataError, "unequal numbers of frames"),
         (_no_images, DataError, "holds no images"),
         (_unreadable_first_image, DataError, r"frame_000000\.png"),
         (_no_calibration, CalibrationError, "calibration.* does not exist"),
@@ -239,3 +234,31 @@ def test_the_table_names_every_pathway_once() -> None:
     assert len(set(slugs)) == len(slugs)
     assert {"LightGlue + sparse", "LightGlue + full", "RoMa + sparse", "RoMa + full"} < set(names)
     assert "Surface sweep" in names
+
+
+def test_a_frame_that_one_camera_lacks_is_reported_and_does_not_stop_the_others(
+    dataset: Path,
+) -> None:
+    config = configured(dataset, pipeline_mode="sparse", matcher_type="sift")
+    sorted((dataset / "images" / "cam2").iterdir())[1].unlink()
+    summary = Pipeline(config).run()
+    assert [frame.status for frame in summary.frames] == ["done", "failed"]
+    assert "camera cam2 has no image 1" in str(summary.failed[0].error)
+
+
+def test_an_unexpected_error_stays_with_its_frame(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = Pipeline(configured(dataset, pipeline_mode="sparse", matcher_type="sift"))
+    whole = pipeline.run_frame
+
+    def fail_first(frame: int, **options: object) -> object:
+        if frame == 0:
+            raise MemoryError("no room")
+        return whole(frame, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pipeline, "run_frame", fail_first)
+    summary = pipeline.run()
+    assert [frame.status for frame in summary.frames] == ["failed", "done"]
+    assert summary.frames[0].error == "MemoryError: no room"
+    assert "Traceback" in caplog.text

@@ -15,20 +15,13 @@ from .arrays import (
 from .atomic import atomic_path
 from .cache import CACHE_VARIABLE, cache_folder
 from .atomic import atomic_path, remove_leftovers
-from .frames import (
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    FrameSource,
-    FrameSources,
-    ImageFolder,
-    VideoFile,
-    open_source,
-    open_sources,
-)
+from .frames import FrameSources, open_source, open_sources
 from .images import image_size, read_image, read_mask, write_image
 from .mesh_export import export_mesh
 from .ply import load_mesh, load_point_cloud, ply_elements, save_mesh, save_point_cloud
+from .sources import IMAGE_SUFFIXES, FrameSource, ImageFolder
 from .temporal import filter_inputs, temporal_median
+from .video import VIDEO_SUFFIXES, VideoFile
 
 __all__ = [
     "CACHE_VARIABLE",

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, DataError
-from .frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, FrameSource, open_source
+from .frames import open_source
 from .images import write_image
+from .sources import IMAGE_SUFFIXES, FrameSource
+from .video import VIDEO_SUFFIXES
 
 _ROWS_AT_ONCE = 64
 """Rows whose median is taken at a time: partitioning copies the whole window otherwise."""
