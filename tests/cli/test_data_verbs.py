@@ -224,3 +224,14 @@ def test_depth_maps_of_another_size_do_not_compare(
     np.savez(path, depth=plane, confidence=plane, sigma=plane, K=np.eye(3))
     found = shown(capsys, "evaluate", output / "depth_maps" / "cam0.npz", path, code=2)
     assert "has shape (150, 200); the truth has (3, 4)" in found["error"]
+
+
+def test_cameras_and_height_maps_are_exported(
+    tiny_dataset: Path, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["export-cameras", tiny_dataset / "config.yaml", "--output-dir", tmp_path]
+    assert len(shown(capsys, *arguments, "--format", "rays")["files"]) == 5
+    assert "rays bend" in shown(capsys, *arguments, "--format", "colmap", code=2)["error"]
+    heights = output / "surface" / "height_map.npz"
+    arguments = ["export-heights", heights, "--output", tmp_path / "h.nc"]
+    assert Path(shown(capsys, *arguments)["file"]).read_bytes().startswith(b"CDF\x02")

@@ -1,4 +1,4 @@
-"""Verbs around a reconstruction: init, export-refs, export-mesh, temporal-filter, evaluate, doctor.
+"""Verbs around a reconstruction: what goes into it, what comes out for others, how good it is.
 
 Arguments are described here, beside what they do; nothing heavy is imported before a verb runs.
 """
@@ -14,6 +14,7 @@ from .exit_codes import EXIT_DONE, EXIT_FAILED
 from .output import key_values, print_result, table
 
 PRESETS = ("fast", "balanced", "quality")
+CAMERA_FORMATS = ("colmap", "nerfstudio", "rays")
 MESH_FORMATS = ("obj", "stl", "glb", "ply")
 
 
@@ -113,6 +114,69 @@ def export_refs(options: argparse.Namespace) -> int:
     paths = export_references(inputs, frame=options.frame, output_dir=options.output_dir)
     hint = "save masks as <camera>.png in one folder, white = keep, and set mask_dir to it"
     print_result(options, {"images": paths}, "\n".join([*map(str, paths.values()), hint]))
+    return EXIT_DONE
+
+
+def add_export_cameras(commands: Commands) -> None:
+    """Describe ``export-cameras``."""
+    parser = add_command(
+        commands,
+        "export-cameras",
+        "Write the rig for other programs, with undistorted images. COLMAP and nerfstudio know "
+        "pinhole cameras, so they get rigs in air only; through water there are rays.",
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--format",
+        choices=CAMERA_FORMATS,
+        required=True,
+        help="colmap: text model; nerfstudio: transforms.json; rays: origin and direction of every "
+        "pixel's ray in the water",
+    )
+    parser.add_argument(
+        "--frame", type=int, default=0, metavar="N", help="frame number (default 0)"
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder (default: cameras_FORMAT in the configured output folder)",
+    )
+    add_verbosity(parser)
+
+
+def export_cameras(options: argparse.Namespace) -> int:
+    """Write the cameras."""
+    from ..config import PipelineConfig
+    from ..io import export_cameras as export
+    from ..pipeline import open_inputs
+
+    inputs = open_inputs(PipelineConfig.from_yaml(options.config))
+    folder = options.output_dir or inputs.config.output_dir / f"cameras_{options.format}"
+    paths = export(inputs.read_views(options.frame).views, folder, target=options.format)
+    print_result(options, {"files": paths}, "\n".join(map(str, paths)))
+    return EXIT_DONE
+
+
+def add_export_heights(commands: Commands) -> None:
+    """Describe ``export-heights``."""
+    parser = add_command(
+        commands, "export-heights", "Convert a height map to NetCDF, which GIS and xarray read."
+    )
+    parser.add_argument("input", type=Path, metavar="INPUT", help="height map (npz)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="file to write (default: INPUT.nc beside)"
+    )
+    add_verbosity(parser)
+
+
+def export_heights(options: argparse.Namespace) -> int:
+    """Convert the height map."""
+    from ..io import load_height_map, save_netcdf
+
+    path = options.output or options.input.with_suffix(".nc")
+    save_netcdf(path, load_height_map(options.input))
+    print_result(options, {"file": path}, str(path))
     return EXIT_DONE
 
 

@@ -9,15 +9,18 @@ from .arrays import (
     load_depth_map,
     load_height_map,
     open_arrays,
+    save_arrays,
     save_depth_map,
     save_height_map,
 )
 from .atomic import atomic_path
 from .cache import CACHE_VARIABLE, cache_folder
 from .atomic import atomic_path, remove_leftovers
+from .camera_export import CameraFormat, export_cameras
 from .frames import FrameSources, open_source, open_sources
 from .images import image_size, read_image, read_mask, write_image
 from .mesh_export import export_mesh
+from .netcdf import save_netcdf
 from .ply import load_mesh, load_point_cloud, ply_elements, save_mesh, save_point_cloud
 from .sources import IMAGE_SUFFIXES, FrameSource, ImageFolder
 from .temporal import filter_inputs, temporal_median
@@ -28,6 +31,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Arrays",
+    "CameraFormat",
     "FrameSource",
     "FrameSources",
     "ImageFolder",
@@ -35,6 +39,7 @@ __all__ = [
     "array_names",
     "atomic_path",
     "cache_folder",
+    "export_cameras",
     "export_mesh",
     "filter_inputs",
     "image_size",
@@ -50,9 +55,11 @@ __all__ = [
     "read_mask",
     "save_arrays",
     "remove_leftovers",
+    "save_arrays",
     "save_depth_map",
     "save_height_map",
     "save_mesh",
+    "save_netcdf",
     "save_point_cloud",
     "temporal_median",
     "write_image",
