@@ -174,7 +174,9 @@ def test_a_table_of_contents_is_measured_before_it_is_read(tmp_path: Path) -> No
         pytest.fail("the archive must not open")
 
 
-@pytest.mark.parametrize("name", READERS.keys() - {"report"})  # whose reader copies its input
+@pytest.mark.parametrize(  # the report's reader copies its input
+    "name", [name for name in READERS if name != "report"]
+)
 def test_a_pipe_in_the_place_of_a_file_does_not_hang(tmp_path: Path, name: str) -> None:
     path = tmp_path / f"pipe{READERS[name].suffix}"
     os.mkfifo(path)

@@ -7,6 +7,7 @@ has ended several workers is given up (Dask's ``distributed.scheduler.allowed-fa
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,17 +70,29 @@ def connect(
             yield client
         return
     with (
+        _own_messages_only(),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             host=_HERE,
             dashboard_address=f"{_HERE}:0",  # any free port, for this machine only
             memory_limit=0 if max_memory_gb is None else int(max_memory_gb * _GIGABYTE),
-            silence_logs=50,  # a worker's end is told by the frame's retry
         ) as cluster,
         Client(cluster) as client,
     ):
         yield client
+
+
+@contextmanager
+def _own_messages_only() -> Iterator[None]:
+    """Keep Dask's log of starts and ends from the screen: the frames' table says what matters."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def run_distributed(

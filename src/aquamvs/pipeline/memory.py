@@ -34,7 +34,7 @@ class _Cost:
 
 _COSTS = {
     PipelineMode.SPARSE: _Cost(300, 40),
-    PipelineMode.FULL: _Cost(400, 120),
+    PipelineMode.FULL: _Cost(300, 190),
     PipelineMode.SURFACE: _Cost(410, 70, 78),
 }
 _SHALLOWEST = 0.05
