@@ -21,6 +21,7 @@ MODULES = (
     "aquamvs.projection",
     "aquamvs.surface",
     "aquamvs.triangulation",
+    "aquamvs.viewer",
     "aquamvs.visualization",
 )
 

@@ -48,7 +48,7 @@ class VideoFile:
         self._path = Path(path)
         check_file(self._path, "video", max_bytes=_MAX_VIDEO_BYTES)
         try:
-            self._container: Any = av.open(str(self._path), options=_OPTIONS)
+            self._container: Any = av.open(str(self._path.absolute()), options=_OPTIONS)
             self._stamps, self._seekable = self._index()
         except (FFmpegError, ValueError) as error:
             raise DataError(
