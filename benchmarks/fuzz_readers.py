@@ -36,6 +36,8 @@ _MEMORY_GROWTH = 2 << 30
 _SLOW_S = 5.0
 _HANG_S = 30.0
 """When the process of a reader that does not come back is ended; Python's own alarm came first."""
+_START_S = 300.0
+"""Longest time that a process may take to load its packages and to read what is not damaged."""
 
 
 @dataclass
@@ -113,7 +115,7 @@ def _watch(pipe: Connection, first: int) -> tuple[int, Outcome, str | None]:
     index, outcome = first, Outcome()
     while True:
         try:
-            if not pipe.poll(_HANG_S if outcome.inputs else 2 * _HANG_S):
+            if not pipe.poll(_HANG_S if outcome.inputs else _START_S):
                 return index, outcome, "hangs"
             message = pipe.recv()
         except EOFError:
