@@ -35,11 +35,12 @@ class _Cost:
 _COSTS = {
     PipelineMode.SPARSE: _Cost(300, 40),
     PipelineMode.FULL: _Cost(300, 190),
-    PipelineMode.SURFACE: _Cost(410, 70, 78),
+    PipelineMode.SURFACE: _Cost(410, 70, 85),
 }
-_SHALLOWEST = 0.05
-"""Depth of the scene that is assumed where nothing is known, metres: the shallower, the more cells
-of the images' GSD lie in what two cameras see."""
+_SHALLOW, _DEEP = 0.05, 0.5
+"""Depths of the scene that are assumed where nothing is known, metres. The deeper a scene, the
+larger is the area that two cameras see, but the fewer cells of the images' GSD it has: so shallow
+where cells are as large as the GSD, and deep where their size is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,9 @@ def _cells(inputs: Inputs) -> float:
         _empty_view(name, camera.image_size, calibration.projection_model(name))
         for name, camera in calibration.cameras.items()
     ]
-    top = calibration.water_z + _SHALLOWEST
-    heights = section.height_range or (top, top)
+    depth = _SHALLOW if section.grid_resolution is None else _DEEP
+    z = calibration.water_z + depth
+    heights = section.height_range or (z, z)
     box = section.region_of_interest or footprint(views, heights)
     spacing = section.grid_resolution or median_gsd(views, heights[0])
     return (box[2] - box[0]) * (box[3] - box[1]) / spacing**2
