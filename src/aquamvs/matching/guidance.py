@@ -138,27 +138,65 @@ def epipolar_distance(
         shape (N,), px, in the dtype of the input; infinite where the source camera can see no
         point of the ray.
     """
+    nearest = nearest_on_curves(
+        reference_model, source_model, reference_pixels, source_pixels, depth_range
+    )
+    return nearest[1]
+
+
+def nearest_on_curves(
+    reference_model: RefractiveProjectionModel,
+    source_model: RefractiveProjectionModel,
+    reference_pixels: Tensor,
+    source_pixels: Tensor,
+    depth_range: tuple[float, float] | None = None,
+    *,
+    start_depth: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The point of each reference pixel's epipolar curve that is nearest to a source pixel.
+
+    Args:
+        reference_model: Of the reference view.
+        source_model: Of the source view.
+        reference_pixels: shape (N, 2).
+        source_pixels: One for each of them, shape (N, 2).
+        depth_range: Ray depths of the ends, metres; see :class:`Guidance` for None.
+        start_depth: Ray depths near the answer, shape (N,), metres, where they are known; else the
+            curves are sampled.
+
+    Returns:
+        Source pixels on the curves, shape (N, 2), NaN where the source camera can see no point of
+        the ray, and their distance from the given ones, shape (N,), px, infinite there; both in
+        the dtype of the input.
+    """
     if _checked(reference_pixels).shape != _checked(source_pixels).shape:
         raise ShapeError(
             "source_pixels", tuple(source_pixels.shape), str(tuple(reference_pixels.shape))
         )
-    curves = epipolar_curves(reference_model, source_model, reference_pixels, depth_range)
-    _, fraction = _nearest_on_chain(curves, source_pixels)
-    distance = torch.full_like(fraction, torch.inf)
     height = float(reference_model.camera_height)
     low, high = _s_range(reference_model, depth_range)
-    s = low + (high - low) * fraction
+    if start_depth is None:
+        curves = epipolar_curves(reference_model, source_model, reference_pixels, depth_range)
+        _, fraction = _nearest_on_chain(curves, source_pixels)
+        s = low + (high - low) * fraction
+    else:
+        s = (start_depth / (start_depth + height)).nan_to_num(nan=low).clamp(low, high)
+    nearest = torch.full_like(source_pixels, torch.nan)
+    distance = torch.full_like(s, torch.inf)
     origin, direction = reference_model.cast_ray(reference_pixels)
     for _ in range(_REFINEMENTS):
         points = origin + (height * s / (1 - s))[:, None] * direction
         pixels, jacobian, valid = source_model.project_with_jacobian(points)
         offset = source_pixels - pixels
-        distance = torch.where(valid, torch.minimum(distance, offset.norm(dim=-1)), distance)
+        gap = offset.norm(dim=-1)
+        better = valid & (gap < distance)
+        distance = torch.where(better, gap, distance)
+        nearest = torch.where(better[:, None], pixels, nearest)
         tangent = (jacobian @ direction[:, :, None])[..., 0] * (height / (1 - s) ** 2)[:, None]
         speed2 = (tangent * tangent).sum(-1)
         step = (tangent * offset).sum(-1) / speed2.clamp(min=torch.finfo(speed2.dtype).tiny)
         s = torch.where(valid, (s + step.nan_to_num()).clamp(low, high), s)
-    return distance
+    return nearest, distance
 
 
 def epipolar_candidates(

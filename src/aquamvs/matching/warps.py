@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from torch import Tensor
 
 from ..errors import ConfigError
 from ..types import Matches, View, Warp
+from .guidance import Guidance, nearest_on_curves
 from .images import inside_mask
 from .spread import spread_selection
+
+_BLOCK = 1 << 16
+"""Cells whose curves are sampled at once."""
 
 
 def mask_warp(warp: Warp, reference: View, source: View) -> Warp:
@@ -22,6 +29,51 @@ def mask_warp(warp: Warp, reference: View, source: View) -> Warp:
         warp.source_pixels,
         torch.where(usable, warp.certainty, 0.0),
         warp.reference_size,
+    )
+
+
+def guide_warp(
+    warp: Warp,
+    reference: View,
+    source: View,
+    guidance: Guidance,
+    *,
+    start_depth: Tensor | None = None,
+) -> Warp:
+    """Move every target onto its refractive epipolar curve.
+
+    Args:
+        warp: From the reference to the source view.
+        reference: One view.
+        source: The other.
+        guidance: Targets farther from their curves than it allows lose their certainty.
+        start_depth: Ray depths near those of the cells, shape (h, w), metres; see
+            :func:`nearest_on_curves`.
+
+    Returns:
+        The nearest points of the curves; a target stays where the source view can see no point of
+        its curve, without certainty.
+    """
+    cells, targets = warp.reference_pixels().reshape(-1, 2), warp.source_pixels.reshape(-1, 2)
+    starts = None if start_depth is None else start_depth.reshape(-1)
+    blocks = [slice(first, first + _BLOCK) for first in range(0, len(cells), _BLOCK)]
+    pieces = [
+        nearest_on_curves(
+            reference.model,
+            source.model,
+            cells[block],
+            targets[block],
+            guidance.depth_range,
+            start_depth=None if starts is None else starts[block],
+        )
+        for block in blocks
+    ]
+    nearest = torch.cat([piece[0] for piece in pieces]).reshape(warp.source_pixels.shape)
+    distance = torch.cat([piece[1] for piece in pieces]).reshape(warp.certainty.shape)
+    return replace(
+        warp,
+        source_pixels=torch.where(torch.isfinite(nearest), nearest, warp.source_pixels),
+        certainty=torch.where(distance <= guidance.max_distance_px, warp.certainty, 0.0),
     )
 
 
