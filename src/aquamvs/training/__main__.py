@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from ..errors import AquaMVSError
+from .dense import train_dense
 from .lightglue import train_lightglue
 from .loop import Run
 
-TRAINERS: Mapping[str, Callable[[Run], Path]] = {"lightglue": train_lightglue}
+TRAINERS: Mapping[str, Callable[[Run], Path]] = {"lightglue": train_lightglue, "dense": train_dense}
 """Model -> its training, which returns the weights' file. A new model is one line here."""
 
 
