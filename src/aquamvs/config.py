@@ -138,12 +138,13 @@ class DenseMatchingConfig(_Section):
     Attributes:
         certainty_threshold: Smallest certainty of a correspondence that is triangulated.
         max_correspondences: Per pair.
-        weights: ``official``, or a checkpoint file.
+        weights: ``bundled`` (part of AquaMVS), ``official`` (RoMa v2, extra ``roma``, downloaded
+            once), or RoMa v2's checkpoint file.
     """
 
     certainty_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     max_correspondences: Annotated[int, Field(ge=8)] = 100_000
-    weights: str = "official"
+    weights: str = "bundled"
 
 
 class ReconstructionConfig(_Section):

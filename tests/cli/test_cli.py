@@ -59,7 +59,7 @@ def test_run_reconstructs_resumes_and_reports_failures(
     assert "done" in capsys.readouterr().out
     assert main(["run", str(config), "-q"]) == 0
     assert "skipped" in capsys.readouterr().out
-    data["matcher_type"] = "roma"
+    data |= {"matcher_type": "roma", "dense_matching": {"weights": "official"}}
     config.write_text(yaml.safe_dump(data))
     assert main(["run", str(config), "-q"]) == 1
     shown = capsys.readouterr()
@@ -77,7 +77,8 @@ def test_benchmark_prints_the_table_and_the_reports_places(
     shown = capsys.readouterr().out
     assert "SIFT + sparse" in shown
     assert Path(shown.strip().splitlines()[-1]).is_file()
-    assert main([*base, "--pathways", "RoMa + sparse"]) == 1
+    assert main([*base, "--pathways", "RoMa + sparse"]) == 0
+    assert "RoMa-style (bundled)" in " ".join(capsys.readouterr().out.split())
     assert main([*base, "--pathways", "RoMa + nothing"]) == 2
 
 

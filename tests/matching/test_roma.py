@@ -10,6 +10,7 @@ from torch import nn
 
 from aquamvs.errors import ConfigError, WeightsError
 from aquamvs.matching import (
+    Guidance,
     Pair,
     RomaMatcher,
     RomaOptions,
@@ -95,6 +96,15 @@ def test_the_model_gets_whole_rgb_images(pair):
     torch.testing.assert_close(second[0].permute(1, 2, 0), pair[1].image)
 
 
+def test_guidance_takes_certainty_from_targets_far_from_their_curves(pair):
+    """The cameras stand side by side, and everything moves down by 20 px."""
+    model = ShiftModel((0.0, 2 * 20 / 180))
+    free = RomaMatcher(model, weights_label="test").match(*pair)
+    guided = RomaMatcher(model, weights_label="test", guidance=Guidance()).match(*pair)
+    assert free.certainty.mean() > 0.6
+    assert guided.certainty.max() == 0
+
+
 def test_warps_become_matches_on_the_stage(rendered):
     matcher = RomaMatcher(ShiftModel(), weights_label="test")
     warps = list(match_dense(matcher, rendered, [Pair("west", "east"), Pair("east", "west")]))
@@ -106,7 +116,7 @@ def test_warps_become_matches_on_the_stage(rendered):
 def test_without_the_extra_the_error_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "romav2", None)
     with pytest.raises(ConfigError, match=r'pip install "aquamvs\[roma\]"'):
-        create_matcher("roma")
+        create_matcher("roma", RomaOptions(weights="official"))
 
 
 @pytest.fixture
@@ -201,7 +211,7 @@ def test_missing_dinov3_code_is_explained(fake_package, tmp_path):
 def test_a_device_that_romav2_did_not_choose_is_refused(fake_package, monkeypatch):
     monkeypatch.setattr(sys.modules["romav2.device"], "device", torch.device("cuda"))
     with pytest.raises(ConfigError, match="romav2 runs on cuda"):
-        create_matcher("roma", RomaOptions(), device="cpu")
+        create_matcher("roma", RomaOptions(weights="official"), device="cpu")
 
 
 def test_an_unknown_setting_is_refused():

@@ -14,9 +14,10 @@ from .lightglue import LightGlueMatcher, LightGlueOptions
 from .pairs import Pair, select_pairs, unordered_pairs
 from .registry import MATCHERS, MatcherEntry, MatcherOptions, create_matcher
 from .roma import RomaMatcher, RomaOptions, RomaSetting
+from .roma_bundled import ROMA_STYLE, BundledRomaMatcher
 from .sift import SiftMatcher, SiftOptions
 from .stage import match_dense, match_sparse
-from .warps import mask_warp, warp_to_matches
+from .warps import guide_warp, mask_warp, warp_to_matches
 from .weights import (
     WEIGHTS,
     WeightsFile,
@@ -30,7 +31,9 @@ __all__ = [
     "BUNDLED",
     "MATCHERS",
     "OFFICIAL",
+    "ROMA_STYLE",
     "WEIGHTS",
+    "BundledRomaMatcher",
     "DenseMatcher",
     "DetectionOptions",
     "ExtractorType",
@@ -55,6 +58,7 @@ __all__ = [
     "epipolar_curves",
     "epipolar_distance",
     "fetch_weights",
+    "guide_warp",
     "keep_guided",
     "list_weights",
     "mask_warp",

@@ -14,7 +14,7 @@ BUNDLED: Final = "bundled"
 OFFICIAL: Final = "official"
 """Name, likewise, of the weights that a network's authors publish."""
 
-BUNDLED_MODELS: Final = ("lightglue",)
+BUNDLED_MODELS: Final = ("lightglue", "roma")
 """Models that have bundled weights; each has a file of tensors and a model card beside it."""
 
 

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..pathways import MatcherType
 from .base import DenseMatcher, SparseMatcher
 from .lightglue import LightGlueMatcher, LightGlueOptions
-from .roma import RomaMatcher, RomaOptions
+from .roma import RomaOptions, create_roma
 from .sift import SiftMatcher, SiftOptions
 
 MatcherOptions = SiftOptions | LightGlueOptions | RomaOptions
@@ -38,7 +38,7 @@ class MatcherEntry:
 MATCHERS: Final[Mapping[str, MatcherEntry]] = MappingProxyType(
     {
         MatcherType.LIGHTGLUE: MatcherEntry("sparse", LightGlueOptions, LightGlueMatcher.create),
-        MatcherType.ROMA: MatcherEntry("dense", RomaOptions, RomaMatcher.create),
+        MatcherType.ROMA: MatcherEntry("dense", RomaOptions, create_roma),
         MatcherType.SIFT: MatcherEntry("sparse", SiftOptions, SiftMatcher),
     }
 )

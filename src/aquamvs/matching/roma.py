@@ -1,9 +1,12 @@
-"""RoMa v2 (Edstedt et al., 2025): the ``romav2`` package behind local, strictly loaded weights."""
+"""RoMa: the bundled network, or RoMa v2 (Edstedt et al., 2025) by the ``romav2`` package.
+
+The package stands behind local, strictly loaded weights.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +18,11 @@ from ..errors import ConfigError, WeightsError
 from ..pixels import from_normalized
 from ..types import View, Warp
 from .base import DenseMatcher
+from .bundled import BUNDLED, OFFICIAL, bundled_file
 from .checkpoints import load_strictly, read_tensors
-from .warps import mask_warp
+from .guidance import Guidance
+from .roma_bundled import BundledRomaMatcher, load_bundled_roma
+from .warps import guide_warp, mask_warp
 from .weights import resolve_weights
 
 
@@ -34,17 +40,20 @@ class RomaSetting(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RomaOptions:
-    """Dense matching with RoMa v2.
+    """Dense matching with the bundled network or RoMa v2.
 
     Attributes:
-        setting: Resolution; None takes ``precise`` on CUDA and ``fast`` elsewhere.
-        weights: Checkpoint file, or a folder that holds it; None uses the cache and, where it is
-            missing, the network (1.1 GB).
+        setting: Resolution of RoMa v2; None takes ``precise`` on CUDA and ``fast`` elsewhere.
+        guidance: Distance from the epipolar curve beyond which a match has no certainty; the
+            bundled network is also told where to look. None matches by appearance alone.
+        weights: ``bundled`` (part of AquaMVS), ``official`` (RoMa v2: the cache and, where it lacks
+            the checkpoint, the network, 1.1 GB), or RoMa v2's checkpoint file or its folder.
         download: Whether the network may be used for the checkpoint.
     """
 
     setting: RomaSetting | None = None
-    weights: Path | None = None
+    guidance: Guidance | None = field(default_factory=Guidance)
+    weights: str | Path = BUNDLED
     download: bool = True
 
     def __post_init__(self) -> None:
@@ -52,6 +61,34 @@ class RomaOptions:
             raise ConfigError(
                 f"setting is {self.setting!r}; expected one of {', '.join(RomaSetting)}"
             )
+        if self.setting is not None and self.weights == BUNDLED:
+            raise ConfigError(
+                f"setting is {str(self.setting)!r}, but the bundled network has one resolution; "
+                "leave it out, or set weights to `official` or to RoMa v2's checkpoint"
+            )
+
+
+def create_roma(
+    options: RomaOptions | None = None, device: str | torch.device = "cpu"
+) -> DenseMatcher:
+    """The dense matcher that belongs to the weights: the bundled network, or RoMa v2.
+
+    Args:
+        options: Which weights, and how they are used.
+        device: Where it runs.
+
+    Returns:
+        The matcher.
+
+    Raises:
+        ConfigError: See :meth:`RomaMatcher.create`.
+        WeightsError: A checkpoint is missing and cannot be downloaded, or does not fit.
+    """
+    options = options or RomaOptions()
+    if options.weights != BUNDLED:
+        return RomaMatcher.create(options, device)
+    network = load_bundled_roma(bundled_file("roma"), device=device)
+    return BundledRomaMatcher(network, guidance=options.guidance, device=device)
 
 
 class RomaModel(Protocol):
@@ -75,12 +112,18 @@ class RomaMatcher(DenseMatcher):
         model: ``romav2.RoMaV2`` or anything that matches like it.
         device: Where the model runs.
         weights_label: Where the weights come from, for reports.
+        guidance: See :class:`RomaOptions`.
     """
 
     def __init__(
-        self, model: RomaModel, *, device: str | torch.device = "cpu", weights_label: str
+        self,
+        model: RomaModel,
+        *,
+        device: str | torch.device = "cpu",
+        weights_label: str,
+        guidance: Guidance | None = None,
     ) -> None:
-        self._model, self.device = model, torch.device(device)
+        self._model, self.device, self.guidance = model, torch.device(device), guidance
         self.label = f"RoMa v2 ({weights_label})"
 
     @classmethod
@@ -102,15 +145,20 @@ class RomaMatcher(DenseMatcher):
             WeightsError: The checkpoint, or the DINOv3 code that ``romav2`` fetches by torch.hub,
                 is missing and cannot be downloaded, or the checkpoint does not fit.
         """
-        options, device = options or RomaOptions(), torch.device(device)
+        options, device = options or RomaOptions(weights=OFFICIAL), torch.device(device)
         require_romav2(device)
-        path = resolve_weights("romav2", path=options.weights, download=options.download)
+        is_official = options.weights == OFFICIAL
+        path = resolve_weights(
+            "romav2",
+            path=None if is_official else options.weights,
+            download=options.download,
+        )
         setting = options.setting or (
             RomaSetting.PRECISE if device.type == "cuda" else RomaSetting.FAST
         )
         model = load_romav2(path, setting)
-        label = "official" if options.weights is None else "from file"
-        return cls(model, device=device, weights_label=label)
+        label = OFFICIAL if is_official else "from file"
+        return cls(model, device=device, weights_label=label, guidance=options.guidance)
 
     def match(self, reference: View, source: View) -> Warp:
         """Correspondence and overlap for every cell of the reference view."""
@@ -126,6 +174,8 @@ class RomaMatcher(DenseMatcher):
             overlap[0, ..., 0].float().clamp(0, 1).to(device),
             reference.size,
         )
+        if self.guidance is not None:
+            cells = guide_warp(cells, reference, source, self.guidance)
         return mask_warp(cells, reference, source)
 
     def _input(self, view: View) -> Tensor:
@@ -144,7 +194,7 @@ def require_romav2(device: torch.device) -> None:
     except ImportError as error:
         raise ConfigError(
             f"matcher_type roma needs the package {error.name}, which is not installed; run "
-            '`pip install "aquamvs[roma]"`, or choose `matcher_type: sift`'
+            '`pip install "aquamvs[roma]"`, or set dense_matching.weights to `bundled`'
         ) from None
     if chosen.type != device.type:
         raise ConfigError(
@@ -192,7 +242,8 @@ def load_romav2(path: Path, setting: RomaSetting) -> RomaModel:
         raise WeightsError(
             "RoMa v2 needs the DINOv3 code, which romav2 fetches by torch.hub from "
             f"facebookresearch/dinov3, and it is neither in {torch.hub.get_dir()} nor could it be "
-            f"downloaded ({reason}); run once with a network, or choose `matcher_type: sift`"
+            f"downloaded ({reason}); run once with a network, or set dense_matching.weights to "
+            "`bundled`"
         ) from None
     load_strictly(model, state, path=path, model="RoMa v2")
     loaded: RomaModel = model.eval()

@@ -42,6 +42,9 @@ from .guidance import Guidance
 from .polish import polish_motion
 from .warps import guide_warp, mask_warp
 
+ROMA_STYLE: Final = f"RoMa-style ({BUNDLED})"
+"""What reports call the bundled network: it has RoMa's form, and neither its size nor its data."""
+
 SMALL_SIDE: Final = 256
 """Longer side of the images in which matching is global, px."""
 
@@ -74,6 +77,12 @@ _LEAST_AGREEMENT = 0.4
 _FIT_ERROR_PX = 3.0
 """Error of a match of small images that RANSAC accepts, px: relief is no error."""
 
+_TEXTURE_REACH = 7
+"""Distance, px, within which there must be some texture."""
+
+_LEAST_CONTRAST = 1.5 / 255
+"""Range of grey levels below which there is none: rounding alone makes one level."""
+
 _STEEPEST = 0.66
 """Depth over ray depth of the flattest ray under water: light from the horizon refracts to that."""
 
@@ -105,7 +114,7 @@ class BundledRomaMatcher(DenseMatcher):
     ) -> None:
         self._network, self.guidance = network, guidance
         self.device = torch.device(device)
-        self.label = f"RoMa-style ({BUNDLED})"
+        self.label = ROMA_STYLE
 
     @torch.no_grad()
     def match(self, reference: View, source: View) -> Warp:
@@ -121,7 +130,8 @@ class BundledRomaMatcher(DenseMatcher):
         images = _aligned(reference, source, large, alignment)
         start = _restart(with_neighbours(at), small, large)
         at = self._network.refine(*self._features(images), start)[-1]
-        warp = self._to_warp(_polished(at, images), large, alignment, reference, source)
+        at = _where_textured(_polished(at, images), images)
+        warp = self._to_warp(at, large, alignment, reference, source)
         if isinstance(alignment, PlaneAlignment) and self.guidance is not None:
             depth = alignment.ray_depth(warp.reference_pixels())
             warp = guide_warp(warp, reference, source, self.guidance, start_depth=depth)
@@ -216,6 +226,22 @@ def _polished(at: ScaleWarp, images: _Images) -> ScaleWarp:
     grid = pixel_grid((columns, rows), device=at.warp.device)
     motion = polish_motion(*images.rgb, at.stride * (at.warp[0] - grid))
     return replace(at, warp=(grid + motion / at.stride)[None])
+
+
+def _where_textured(at: ScaleWarp, images: _Images) -> ScaleWarp:
+    """A warp without certainty where either image is constant: sameness is then no evidence."""
+    constant = torch.zeros_like(at.logit, dtype=torch.bool)
+    for image in images.rgb:
+        grey = image.mean(-1)[None, None].to(at.logit.device)
+        constant |= _local_range(grey, at.stride)[:, 0] < _LEAST_CONTRAST
+    return replace(at, logit=at.logit.masked_fill(constant, -torch.inf))
+
+
+def _local_range(values: Tensor, stride: int) -> Tensor:
+    """Largest less smallest value around cells, shape (B, C, H, W) -> (B, C, h, w)."""
+    side = 2 * _TEXTURE_REACH + stride
+    highest = functional.max_pool2d(values, side, stride, _TEXTURE_REACH)
+    return highest + functional.max_pool2d(-values, side, stride, _TEXTURE_REACH)
 
 
 def plane_alignment(reference: View, source: View, guidance: Guidance) -> PlaneAlignment:

@@ -22,6 +22,7 @@ from ..matching import (
     BUNDLED,
     MATCHERS,
     OFFICIAL,
+    ROMA_STYLE,
     DenseMatcher,
     DetectionOptions,
     ExtractorType,
@@ -150,7 +151,7 @@ def matcher_options(config: PipelineConfig) -> MatcherOptions:
             filter_threshold=sparse.filter_threshold,
             weights=sparse.weights,
         )
-    return RomaOptions(weights=_weights_path(config.dense_matching.weights))
+    return RomaOptions(weights=config.dense_matching.weights)
 
 
 def triangulation_options(config: PipelineConfig) -> TriangulationOptions:
@@ -173,11 +174,9 @@ def weights_label(config: PipelineConfig) -> str | None:
         return None
     sparse = config.matcher_type is MatcherType.LIGHTGLUE
     weights = config.sparse_matching.weights if sparse else config.dense_matching.weights
+    if not sparse and weights == BUNDLED:
+        return ROMA_STYLE
     return weights if weights in (BUNDLED, OFFICIAL) else Path(weights).name
-
-
-def _weights_path(weights: str) -> Path | None:
-    return None if weights == OFFICIAL else Path(weights)
 
 
 def _counted(items: Iterable[_T], stage: Stage, total: int, progress: Progress) -> Iterator[_T]:
