@@ -132,6 +132,8 @@ def test_weights_lists_what_is_present_and_says_how_to_do_without_a_network(
     assert "weights: bundled" in capsys.readouterr().err
     assert main(["weights", "--fetch", "superglue"]) == 2
     assert "expected one of" in capsys.readouterr().err
+
+
 def test_run_prints_one_object_for_machines(
     tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

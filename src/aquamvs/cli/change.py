@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
+from .arguments import add_verbosity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,8 +68,7 @@ def add_change(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar=("X_MIN", "Y_MIN", "X_MAX", "Y_MAX"),
         help="rectangle of ground that did not move, metres: its mean shift is taken off",
     )
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens")
+    add_verbosity(parser)
 
 
 def run_change(options: argparse.Namespace) -> int:

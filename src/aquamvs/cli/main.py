@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import AquaMVSError, ConfigError
-from .change import run_change
 from . import data
+from .change import run_change
 from .exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from .output import print_result
 from .parser import Command, build_parser
@@ -109,13 +109,17 @@ def _example(options: argparse.Namespace) -> int:
 
 
 def _weights(options: argparse.Namespace) -> int:
-    from ..matching.weights import fetch_weights, weights_table
+    from ..matching.weights import fetch_weights, list_weights, weights_table
 
-    if options.fetch is not None:
-        for path in fetch_weights(options.fetch, progress=not options.quiet):
-            print(path)
+    if options.fetch is None:
+        print_result(options, {"weights": list_weights()}, weights_table())
         return EXIT_DONE
-    print(weights_table())
+    quiet = options.quiet or options.json
+    paths = fetch_weights(options.fetch, progress=not quiet)
+    print_result(options, {"fetched": paths}, "\n".join(map(str, paths)))
+    return EXIT_DONE
+
+
 def _completion(options: argparse.Namespace) -> int:
     import shtab
 
@@ -125,17 +129,12 @@ def _completion(options: argparse.Namespace) -> int:
 
 
 _COMMANDS: dict[str, Command] = {
-    "run": _run,
-    "benchmark": _benchmark,
-    "example": _example,
-    "weights": _weights,
-    "change": run_change,
-}
-_COMMANDS: dict[str, Command] = {"run": run, "benchmark": _benchmark, "example": _example}
     "init": data.init,
     "run": run,
     "benchmark": _benchmark,
     "example": _example,
+    "weights": _weights,
+    "change": run_change,
     "export-refs": data.export_refs,
     "export-cameras": data.export_cameras,
     "export-mesh": data.export_mesh,

@@ -11,14 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..pathways import PATHWAYS
-from .change import add_change
-
-SCALES = ("tiny", "small", "medium", "full")
 from . import data
 from .arguments import Commands, add_command, add_config, add_device, add_verbosity
+from .change import add_change
 from .view import add_view
 
-SCALES = ("small", "medium", "full")
+SCALES = ("tiny", "small", "medium", "full")
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 SCENES = ("bower", "low_texture", "boxes", "board", "plane")
 
@@ -128,8 +126,8 @@ def _add_example(commands: Commands) -> None:
     add_verbosity(parser)
 
 
-def _add_weights(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
+def _add_weights(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "weights",
         "List the network weights, bundled and official, and say which are present; fetch official "
@@ -141,15 +139,9 @@ def _add_weights(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="NAME",
         help="download these weights, or all that are missing where none is named",
     )
-    _add_verbosity(parser)
+    add_verbosity(parser)
 
 
-def _add_verbosity(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("-q", "--quiet", action="store_true", help="no progress, only the result")
-    group.add_argument("-v", "--verbose", action="store_true", help="log what happens")
-    parser.add_argument(
-        "--json", action="store_true", help="print the result as one JSON object, and no progress"
 def _add_completion(commands: Commands) -> None:
     parser = add_command(
         commands,

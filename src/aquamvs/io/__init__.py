@@ -1,9 +1,6 @@
 """Files: images, videos, depth maps, height maps, clouds and meshes; each whole or not at all."""
 
 from .arrays import (
-    load_depth_map,
-    load_height_map,
-    save_arrays,
     Arrays,
     array_names,
     load_depth_map,
@@ -13,9 +10,8 @@ from .arrays import (
     save_depth_map,
     save_height_map,
 )
-from .atomic import atomic_path
-from .cache import CACHE_VARIABLE, cache_folder
 from .atomic import atomic_path, remove_leftovers
+from .cache import CACHE_VARIABLE, cache_folder
 from .camera_export import CameraFormat, export_cameras
 from .frames import FrameSources, open_source, open_sources
 from .images import image_size, read_image, read_mask, write_image
@@ -53,7 +49,6 @@ __all__ = [
     "ply_elements",
     "read_image",
     "read_mask",
-    "save_arrays",
     "remove_leftovers",
     "save_arrays",
     "save_depth_map",
