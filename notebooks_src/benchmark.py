@@ -11,9 +11,9 @@
 # - The **surface sweep** needs no matcher: it moves a height map of the bed up and down until all
 #   cameras agree, and derives the depth maps from it.
 #
-# LightGlue and RoMa are networks whose published weights are downloaded once. SIFT and the surface
-# sweep need nothing but the images, so this tutorial runs those: without a network or a GPU, in a
-# few minutes on two cores. The commands are the same for all of them.
+# LightGlue and RoMa are networks. AquaMVS brings small ones of its own, trained on rendered scenes
+# (`weights: bundled`), so that everything here runs without a network or a GPU, in a few minutes on
+# two cores. On real footage prefer their authors' weights (`weights: official`), downloaded once.
 
 # %% [markdown]
 # ## Installation
@@ -37,7 +37,6 @@ from aquamvs.calibration import load_calibration_data
 from aquamvs.datasets import load_ground_truth, make_example
 from aquamvs.evaluation import depth_limit
 from aquamvs.io import load_depth_map
-from aquamvs.pathways import PATHWAYS, MatcherType
 from aquamvs.visualization import (
     plot_accuracy,
     plot_depth_comparison,
@@ -72,14 +71,12 @@ print(CONFIG.read_text())
 # $ aquamvs benchmark config.yaml --frame 0
 # ```
 #
-# Here it runs those that need no downloaded weights. In the table, look at time and coverage first,
-# then at the median error *in units of the rig's limit*: the error that a tenth of a pixel of
-# matching noise leaves at that distance. At 1 x the limit, a pathway is as good as the rig allows.
+# In the table, look at time and coverage first, then at the median error *in units of the rig's
+# limit*: the error that a tenth of a pixel of matching noise leaves at that distance. At 1 x the
+# limit, a pathway is as good as the rig allows.
 
 # %% tags=["measured"]
-offline = [p.name for p in PATHWAYS if p.matcher_type in (None, MatcherType.SIFT)]
 command = ["aquamvs", "benchmark", str(CONFIG), "--frame", str(FRAME)]
-command += ["--pathways", ",".join(offline)]
 completed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
 print(completed.stdout)
 

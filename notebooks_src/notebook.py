@@ -121,7 +121,7 @@ print({view.name: tuple(view.image.shape) for view in views})
 # %% [markdown]
 # ## Matches
 #
-# A matcher finds the same points in two images. SIFT needs no weights; LightGlue and RoMa take its
+# A matcher finds the same points in two images. SIFT needs no network; LightGlue and RoMa take its
 # place by name. The lines should run almost parallel: one that crosses the others is a mistake.
 
 # %%
@@ -151,16 +151,17 @@ print(
 # %% [markdown]
 # ## Depth maps
 #
-# Sparse points tell each camera between which depths to look. The plane sweep then tries many
-# depths for every pixel and keeps the one at which the other cameras agree. Its own uncertainty is
-# on the right: it should be largest where the bed is steep, bare, or seen by few cameras.
+# Sparse points tell each camera between which depths to look, and where to start. PatchMatch then
+# gives every pixel a slanted plane: it tries the planes of its neighbours and small changes, and
+# keeps the one on which the other cameras agree. Its own uncertainty is on the right: it should be
+# largest where the bed is steep, bare, or seen by few cameras.
 
 # %%
 ranges = depth_range_per_view(sparse, views)
 depth_maps = {}
 for view in views.references:
     others = [other for other in views if other is not view]
-    depth_maps[view.name] = PatchMatch().estimate(view, others, ranges[view.name])
+    depth_maps[view.name] = PatchMatch().estimate(view, others, ranges[view.name], sparse.points)
 plot_depth_map(depth_maps[camera])
 
 # %% [markdown]
@@ -170,7 +171,7 @@ plot_depth_map(depth_maps[camera])
 # %%
 models = [view.model for view in views]
 limit = depth_limit(models, model, truth.depth(camera), sizes=[view.size for view in views])
-plot_depth_comparison({"Plane sweep": depth_maps[camera]}, truth.depth(camera), limit=limit.sigma)
+plot_depth_comparison({"PatchMatch": depth_maps[camera]}, truth.depth(camera), limit=limit.sigma)
 
 # %%
 errors = depth_errors(depth_maps[camera], truth.depth(camera), limit.sigma)

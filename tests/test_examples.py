@@ -16,7 +16,6 @@ PLAIN_MODULES = ("aquamvs.maps", "aquamvs.pixels")
 """Public modules without a list of names: what they define under a name without underscore."""
 COMPLETE = (
     "aquamvs.calibration",
-    "aquamvs.io",
     "aquamvs.maps",
     "aquamvs.pixels",
     "aquamvs.projection",
