@@ -1,7 +1,7 @@
 """Accuracy and cost of full mode (PatchMatch, filter, fusion) on rendered scenes.
 
 Run ``python benchmarks/full_mode.py --data FOLDER``. Scenes are rendered into the folder once and
-kept, the same as for ``surface_sweep.py``. Development uses seeds 0 to 9; reported figures come from
+kept, as for ``surface_sweep.py``. Development uses seeds 0 to 9; reported figures come from
 seeds 100 to 119.
 
 Depths are those after all filtering, and nothing is trimmed. "Judged" are the pixels whose true
