@@ -48,8 +48,9 @@ from aquamvs.evaluation import (
 )
 from aquamvs.pathways import PipelineMode
 from aquamvs.surface import sweep_surface
+from aquamvs.surface.pyramid import level_count
 from aquamvs.surface.sampling_kernels import PADDING, spline_row
-from aquamvs.surface.sweep import LAST_PASSES, LEVEL_PASSES, level_count
+from aquamvs.surface.sweep import LAST_PASSES, LEVEL_PASSES
 from aquamvs.types import HeightMap, UndistortedViews
 
 RIG = "ring13"

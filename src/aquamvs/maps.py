@@ -7,7 +7,7 @@ from torch.nn import functional
 from .pixels import to_normalized
 
 _BAND_ROWS = 256
-_MAX_SLOPE = 4.0
+MAX_SLOPE = 4.0
 """Neighbours that differ more steeply (76 degrees) belong to different surfaces."""
 
 
@@ -174,7 +174,7 @@ def _band_normals(z: Tensor, spacing: float) -> Tensor:
     slopes = []
     for dim in (1, 0):
         step = z.diff(dim=dim)
-        usable = step.abs() <= _MAX_SLOPE * spacing  # False for NaN
+        usable = step.abs() <= MAX_SLOPE * spacing  # False for NaN
         pad = (1, 1) if dim == 1 else (0, 0, 1, 1)
         count = z.shape[dim]
         # Each difference lies between two cells; it is shared by both, so the mean is centred.
@@ -198,7 +198,7 @@ def _mean_difference(points: Tensor, towards: Tensor, dim: int, radius: int) -> 
     step = points.narrow(dim, 1, count) - points.narrow(dim, 0, count)
     rise = (step * towards.narrow(dim, 0, count)).sum(-1)
     run2 = (step * step).sum(-1) - rise * rise
-    usable = rise * rise <= _MAX_SLOPE**2 * run2  # False for NaN
+    usable = rise * rise <= MAX_SLOPE**2 * run2  # False for NaN
     step = torch.where(usable[..., None], step, 0.0)
     # Each difference lies between two pixels; it is shared by both, so the mean is centred.
     pad = (0, 0, 1, 1) if dim == 0 else (1, 1)

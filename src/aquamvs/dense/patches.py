@@ -9,7 +9,6 @@ an edge stays on its own side (Schönberger et al., ECCV 2016, section 4.3).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -365,8 +364,3 @@ def _correlate(
 def gaussian_noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
     """Standard normal numbers, drawn on the CPU so that every device gets the same."""
     return torch.randn(shape, generator=generator).to(like.device)
-
-
-def level_count(size: tuple[int, int], least_side: int) -> int:
-    """Resolutions, each half of the next, down to a shorter side of about ``least_side``."""
-    return max(1, int(math.log2(max(min(size) / least_side, 1))) + 1)

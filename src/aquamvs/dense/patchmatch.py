@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import ConfigError, DataError
 from ..maps import grid_normals
 from ..surface.filters import fill_gaps, median3
-from ..surface.pyramid import LevelView, build_pyramid
+from ..surface.pyramid import LevelView, build_pyramid, level_count
 from ..types import DepthMap, View
 from .patches import (
     LEAST_FACING,
@@ -34,13 +34,10 @@ from .patches import (
     combine,
     create_patch_matcher,
     gaussian_noise,
-    level_count,
 )
 from .planes import image_motion, prior_depth, sweep_planes
 from .quality import finish
 
-_LEAST_SIDE = 100
-"""The coarsest images keep this many pixels on their short side: fine sand still has texture."""
 _TOLERATED_COST = 0.3
 """A source whose cost exceeds the best one's by this has half its weight."""
 _CARRIED_COST = 0.6
@@ -159,7 +156,7 @@ class _Estimation:
     ) -> None:
         self.reference, self.depth_range = reference, depth_range
         self.seeds, self.options = seeds, options
-        levels = level_count(reference.size, _LEAST_SIDE)
+        levels = level_count(min(reference.size))
         self.views = build_pyramid(reference, levels)
         self.others = [build_pyramid(source, levels) for source in sources]
         self.window = Window.square(options.window_radius)
@@ -184,15 +181,10 @@ class _Estimation:
     def _depth_map(self, matcher: PatchMatcher, planes: PlaneMap) -> DepthMap:
         others = [pyramid[0] for pyramid in self.others]
         small = create_patch_matcher(self.views[0], others, Window.square(1))
-        planes.normal = _regular_normals(matcher, planes)
-        found = finish(
-            matcher,
-            small,
-            planes,
-            _weights(matcher, planes),
-            _motion(matcher, planes.depth),
-            len(self.window.offsets),
-        )
+        motion = _motion(matcher, planes.depth)
+        planes.normal = _regular_normals(matcher, planes, motion)
+        weights = _weights(matcher, planes)
+        found = finish(matcher, small, planes, weights, motion, len(self.window.offsets))
         near, far = self.depth_range
         known = (
             self.reference.mask
@@ -293,14 +285,14 @@ def _smoothed(rays: RayField, planes: PlaneMap) -> tuple[Tensor, Tensor]:
     return depth, normal
 
 
-def _regular_normals(matcher: PatchMatcher, planes: PlaneMap) -> Tensor:
+def _regular_normals(matcher: PatchMatcher, planes: PlaneMap, motion: Tensor) -> Tensor:
     """Normals of the smoothed map wherever it runs through the pixels' planes, shape (P, 3).
 
     At the border of an image, and where texture lies on one side, a window's own normal is loose
     and drags its depth along.
     """
     depth, normal = _smoothed(matcher.rays, planes)
-    near = ((depth - planes.depth) * _motion(matcher, planes.depth)).abs() < _SAME_SURFACE_PX
+    near = ((depth - planes.depth) * motion).abs() < _SAME_SURFACE_PX
     facing = -(normal * matcher.rays.direction).sum(-1) >= LEAST_FACING
     return torch.where((near & facing)[:, None], normal, planes.normal)
 

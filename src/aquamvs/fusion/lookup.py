@@ -5,13 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..maps import MAX_SLOPE
 from ..projection import RefractiveProjectionModel
 from ..projection.depth import ray_depth
 from ..surface.acceleration import has_kernels
 from ..types import DepthMap
-
-_JUMP_SLOPE = 4.0
-"""Neighbouring pixels whose depths differ more steeply (76 degrees) see different surfaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Lookup:
 
 def jump_slope(model: RefractiveProjectionModel) -> float:
     """Depth difference between neighbouring pixels that is a jump, per metre of distance."""
-    return _JUMP_SLOPE / float(model.K[0, 0])
+    return MAX_SLOPE / float(model.K[0, 0])
 
 
 def look_up(points: Tensor, model: RefractiveProjectionModel, depth_map: DepthMap) -> Lookup:

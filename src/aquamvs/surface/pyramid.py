@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from ..projection import RefractiveProjectionModel
 from ..types import View
 from .filters import gaussian_taps, smooth
 
+_LEAST_SIDE = 100
+"""The coarsest images keep this many pixels on their short side: fine sand still has texture."""
 _ANTIALIAS_SIGMA = 0.7
 """Blur before halving, px: suppresses what 2 x 2 averaging alone would alias."""
 _PREFILTER_SIGMA = 0.5
@@ -39,6 +42,11 @@ class LevelView:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels of this level."""
         return self.gray.shape[-1], self.gray.shape[-2]
+
+
+def level_count(short_side: int) -> int:
+    """Pyramid levels for images whose shorter side has so many pixels."""
+    return max(1, int(math.log2(max(short_side / _LEAST_SIDE, 1))) + 1)
 
 
 def build_pyramid(view: View, levels: int) -> list[LevelView]:

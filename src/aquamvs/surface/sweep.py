@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,7 +38,7 @@ from .filters import (
 from .grid import Grid, footprint, grid_over, median_gsd
 from .orthophoto import orthophoto
 from .planes import settle
-from .pyramid import LevelView, build_pyramid
+from .pyramid import LevelView, build_pyramid, level_count
 from .refine import TILE_SIDE, Estimate, motion_per_metre, refine, reselect
 from .search import (
     COARSE_STEP_PX,
@@ -53,8 +52,6 @@ from .search import (
 from .tiles import split
 from .visibility import Occlusion, hidden_cells
 
-_LEAST_SIDE = 100
-"""The coarsest images keep this many pixels on their short side: fine sand still has texture."""
 _DEEPEST_WATER = 2.0
 """Heights searched below the water surface when no range is given, metres."""
 _WATER_CLEARANCE = 1e-3
@@ -154,11 +151,6 @@ def sweep_surface(
         raise ConfigError(f"the surface sweep needs two views or more; found {len(views)}")
     with torch.inference_mode():
         return _Sweep(views, options or SurfaceSweepOptions(), progress).run()
-
-
-def level_count(short_side: int) -> int:
-    """Pyramid levels for images whose shorter side has so many pixels."""
-    return max(1, int(math.log2(max(short_side / _LEAST_SIDE, 1))) + 1)
 
 
 class _Sweep:
