@@ -26,6 +26,13 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_frame(parser: argparse.ArgumentParser) -> None:
+    """Which frame, of commands that take one."""
+    parser.add_argument(
+        "--frame", type=int, default=0, metavar="N", help="frame number (default 0)"
+    )
+
+
 def add_verbosity(parser: argparse.ArgumentParser) -> None:
     """How much to tell, and in which form."""
     group = parser.add_mutually_exclusive_group()

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .arguments import Commands, add_command, add_config, add_verbosity
+from .arguments import Commands, add_command, add_config, add_frame, add_verbosity
 from .exit_codes import EXIT_DONE, EXIT_FAILED
 from .output import key_values, print_result, table
 
@@ -93,9 +93,7 @@ def add_export_refs(commands: Commands) -> None:
         commands, "export-refs", "Write every camera's undistorted image, to draw masks on."
     )
     add_config(parser)
-    parser.add_argument(
-        "--frame", type=int, default=0, metavar="N", help="frame number (default 0)"
-    )
+    add_frame(parser)
     parser.add_argument(
         "--output-dir",
         type=Path,
@@ -133,9 +131,7 @@ def add_export_cameras(commands: Commands) -> None:
         help="colmap: text model; nerfstudio: transforms.json; rays: origin and direction of every "
         "pixel's ray in the water",
     )
-    parser.add_argument(
-        "--frame", type=int, default=0, metavar="N", help="frame number (default 0)"
-    )
+    add_frame(parser)
     parser.add_argument(
         "--output-dir",
         type=Path,

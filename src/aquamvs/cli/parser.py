@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..pathways import PATHWAYS
 from . import data
-from .arguments import Commands, add_command, add_config, add_device, add_verbosity
+from .arguments import Commands, add_command, add_config, add_device, add_frame, add_verbosity
 from .change import add_change
 from .view import add_view
 
@@ -81,9 +81,7 @@ def _add_benchmark(commands: Commands) -> None:
         "error.",
     )
     add_config(parser)
-    parser.add_argument(
-        "--frame", type=int, default=0, metavar="N", help="frame number (default 0)"
-    )
+    add_frame(parser)
     parser.add_argument(
         "--pathways",
         metavar="NAMES",
