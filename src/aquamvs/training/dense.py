@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..datasets.noise import random_stream
-from ..io import atomic_path
 from ..matching.dense_network import COARSE_STRIDE, DenseNetwork, ScaleWarp, coarse_warp
 from .data import TRAINING_SEEDS, VALIDATION_SEEDS, TrainingScene, training_scene
 from .dense_certainty import certainty_shifts
 from .dense_samples import FINE_STRIDE, DenseSample, coarser, draw_sample, sees_whole_views
-from .loop import Run, Schedule, train
+from .loop import Run, Schedule, save_weights, train
 
 WEIGHTS = "roma-bundled.safetensors"
 
@@ -55,8 +54,6 @@ def train_dense(run: Run) -> Path:
     Returns:
         The weights' file.
     """
-    from safetensors.torch import save_file
-
     torch.manual_seed(run.seed)
     network = DenseNetwork().to(run.device)
     run.report(f"preparing {len(TRAINING_SEEDS)} scenes")
@@ -70,11 +67,7 @@ def train_dense(run: Run) -> Path:
     validation = [training_scene(seed, run.work) for seed in VALIDATION_SEEDS]
     network.certainty_shift.copy_(certainty_shifts(network, validation, run))
     path = run.out / WEIGHTS
-    with atomic_path(path) as temporary:
-        save_file(
-            {name: x.half().cpu().contiguous() for name, x in network.state_dict().items()},
-            temporary,
-        )
+    save_weights(network, path)
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.noise import random_stream
-from ..io import atomic_path
 from ..matching.base import Features
 from ..matching.lightglue_network import BUNDLED_DESIGN, log_assignment
 from .data import TRAINING_SEEDS, TrainingView, training_scene, true_warp
 from .keypoints import FeatureBank, TrueAssignment, choose, placed, true_assignment
-from .loop import Run, Schedule, train
+from .loop import Run, Schedule, save_weights, train
 
 WEIGHTS = "lightglue-bundled.safetensors"
 
@@ -60,30 +59,18 @@ def train_lightglue(run: Run) -> Path:
     Returns:
         The weights' file.
     """
-    from safetensors.torch import save_file
-
     torch.manual_seed(run.seed)
     network = initial_network().to(run.device)
     run.report(f"preparing {len(TRAINING_SEEDS)} scenes")
     bank = FeatureBank([training_scene(seed, run.work) for seed in TRAINING_SEEDS], run.work)
-    schedule = Schedule(
-        steps=run.steps or _SCHEDULE.steps,
-        learning_rate=_SCHEDULE.learning_rate,
-        warmup=_SCHEDULE.warmup,
-        average=_SCHEDULE.average,
-    )
+    schedule = replace(_SCHEDULE, steps=run.steps or _SCHEDULE.steps)
 
     def loss(model: nn.Module, step: int) -> tuple[Tensor, Mapping[str, float]]:
         return _loss(model, bank, run, step)
 
     network = train(network, loss, schedule, run)
     path = run.out / WEIGHTS
-    with atomic_path(path) as temporary:
-        state = {
-            name: tensor.half().cpu().contiguous() for name, tensor in network.state_dict().items()
-        }
-        state.pop("confidence_thresholds")
-        save_file(state, temporary)
+    save_weights(network, path, leave_out=["confidence_thresholds"])
     return path
 
 

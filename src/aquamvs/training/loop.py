@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,25 @@ class Schedule:
         rise = min(1.0, (step + 1) / max(self.warmup, 1))
         fall = torch.pi * min(1.0, step / self.steps)
         return rise * (0.5 + 0.5 * float(torch.cos(torch.tensor(fall))))
+
+
+def save_weights(network: nn.Module, path: Path, *, leave_out: Sequence[str] = ()) -> None:
+    """Write a network's tensors in half precision, as safetensors; the file appears whole.
+
+    Args:
+        network: Trained.
+        path: File.
+        leave_out: Tensors that loading does not need.
+    """
+    from safetensors.torch import save_file
+
+    state = {
+        name: tensor.half().cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+        if name not in leave_out
+    }
+    with atomic_path(path) as temporary:
+        save_file(state, temporary)
 
 
 def train(network: nn.Module, loss: Loss, schedule: Schedule, run: Run) -> nn.Module:
