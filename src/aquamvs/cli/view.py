@@ -45,12 +45,12 @@ def view(options: argparse.Namespace) -> int:
         config = PipelineConfig.from_yaml(options.source)
         folder, calibration = config.output_dir, load_calibration_data(config.calibration_path)
     server = ViewServer(folder, calibration=calibration, port=options.port)
-    print_result(options, {"url": server.url, "folder": server.folder}, server.url)
-    if not options.no_browser:
-        webbrowser.open(server.url)
     try:
+        print_result(options, {"url": server.url, "folder": server.folder}, server.url)
+        if not options.no_browser:
+            webbrowser.open(server.url)
         server.serve()
-    except KeyboardInterrupt:  # the way to end it
+    except KeyboardInterrupt:  # the way to end it, from the moment that the address is known
         return EXIT_DONE
     finally:
         server.close()
