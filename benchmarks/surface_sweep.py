@@ -46,9 +46,9 @@ from aquamvs.evaluation import (
     rig_limit,
     visible_in_depth_maps,
 )
+from aquamvs.numerics.pyramid import level_count
 from aquamvs.pathways import PipelineMode
 from aquamvs.surface import sweep_surface
-from aquamvs.surface.pyramid import level_count
 from aquamvs.surface.sampling_kernels import PADDING, spline_row
 from aquamvs.surface.sweep import LAST_PASSES, LEVEL_PASSES
 from aquamvs.types import HeightMap, UndistortedViews

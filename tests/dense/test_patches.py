@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aquamvs.dense.patches import PlaneMap, TensorPatchMatcher, Trials, Window
-from aquamvs.surface.pyramid import build_pyramid
+from aquamvs.numerics.pyramid import build_pyramid
 from aquamvs.types import View
 
 pytest.importorskip("numba")

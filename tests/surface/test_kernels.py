@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from aquamvs.surface import SurfaceSweepOptions, acceleration, orthophoto, sweep_surface
+from aquamvs.numerics import acceleration
+from aquamvs.numerics.filters import isolated, median3
+from aquamvs.numerics.pyramid import LevelView, build_pyramid
+from aquamvs.surface import SurfaceSweepOptions, orthophoto, sweep_surface
 from aquamvs.surface.consistency import ROBUST_MARGIN
 from aquamvs.surface.evaluator import COST_MARGIN, Pass, TensorEvaluator
-from aquamvs.surface.filters import isolated, median3
 from aquamvs.surface.fused import FusedEvaluator
 from aquamvs.surface.grid import Grid, grid_over
-from aquamvs.surface.pyramid import LevelView, build_pyramid
 from aquamvs.surface.tiles import Tile
 from aquamvs.surface.visibility import Occlusion, SurfaceRays, hidden_cells
 from aquamvs.types import UndistortedViews

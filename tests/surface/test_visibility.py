@@ -4,7 +4,6 @@ import torch
 
 from aquamvs.pixels import pixel_grid
 from aquamvs.projection import RefractiveProjectionModel
-from aquamvs.surface.filters import fill_gaps, halve, isolated, specks, upsample
 from aquamvs.surface.grid import Grid
 from aquamvs.surface.visibility import SurfaceRays, hidden_cells, surface_at
 
@@ -73,39 +72,3 @@ def test_rays_that_meet_nothing_known_are_nan() -> None:
     assert (at[..., 0][torch.isfinite(depth)] <= edge + 1e-9).all()
     nothing, _ = SurfaceRays(torch.full_like(z, torch.nan), GRID).meet(*points)
     assert torch.isnan(nothing).all()
-
-
-def test_filling_keeps_what_is_known_and_continues_a_plane() -> None:
-    grid_y, grid_x = torch.meshgrid(torch.arange(40.0), torch.arange(50.0), indexing="ij")
-    plane = 1 + 0.01 * grid_x - 0.02 * grid_y
-    gappy = plane.clone()
-    gappy[10:14, 20:24] = torch.nan
-    filled = fill_gaps(gappy)
-    known = torch.isfinite(gappy)
-    assert torch.equal(filled[known], plane[known])
-    assert (filled - plane).abs().max() < 0.03
-
-
-def test_upsampling_undoes_halving_of_a_plane() -> None:
-    grid_y, grid_x = torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij")
-    plane = grid_x + 2 * grid_y
-    again = upsample(halve(plane), (20, 30))
-    assert torch.allclose(again[2:-2, 2:-2], plane[2:-2, 2:-2], atol=1e-4)
-
-
-def test_strays_and_specks_are_found_and_slopes_are_not() -> None:
-    grid_x = torch.arange(60.0).expand(60, 60)
-    slope = 0.5 * grid_x
-    assert not isolated(slope, 3.0).any()
-    assert not specks(slope, 3.0, 50).any()
-    stray = slope.clone()
-    stray[30, 30] += 10
-    assert isolated(stray, 3.0).nonzero().tolist() == [[30, 30]]
-    island = slope.clone()
-    island[20:24, 20:24] += 20
-    found = specks(island, 3.0, 50)
-    assert found[21:23, 21:23].all()
-    assert not found[:15].any()
-    plateau = slope.clone()
-    plateau[20:40, 20:40] += 20
-    assert not specks(plateau, 3.0, 50)[22:38, 22:38].any()

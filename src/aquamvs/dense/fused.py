@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..surface.acceleration import in_parallel, worker_count
-from ..surface.pyramid import LevelView
+from ..numerics.acceleration import in_parallel, worker_count
+from ..numerics.pyramid import LevelView
 from . import kernels
 from .patches import (
     COLOR_SIGMA,

@@ -8,36 +8,28 @@ on other devices; tests compare the two. All values are float32.
 
 import numpy as np
 
-from ..surface.compiler import compiled_sums as compiled
+from ..numerics.compiler import compiled_sums as compiled
+from ..projection.kernels import CENTRE, HEIGHT, INDEX, NORMAL, REFRACTIVE, ROWS, bend
 
 _F = np.float32
 _ZERO, _ONE = _F(0), _F(1)
 _NAN, _INF = _F(np.nan), _F(np.inf)
 _EPS = _F(np.finfo(np.float32).eps)
-_NEWTON_STEPS = 3
-# Places in a camera's coefficients; see ``RefractiveProjectionModel.coefficients``.
-_CENTRE, _ROWS, _NORMAL, _HEIGHT, _INDEX, _REFRACTIVE = 0, 3, 15, 18, 19, 20
 
 
 @compiled
-def _bend(camera, points, path):  # type: ignore[no-untyped-def]
+def _paths(camera, points, path):  # type: ignore[no-untyped-def]
     """Solve Snell's law for points, shape (9, K), as ``RefractiveProjectionModel`` does."""
-    cx, cy, cz = camera[_CENTRE], camera[_CENTRE + 1], camera[_CENTRE + 2]
-    lx, ly, lz = camera[_ROWS + 9], camera[_ROWS + 10], camera[_ROWS + 11]
-    height, ratio = camera[_HEIGHT], camera[_INDEX]
-    bend = _ONE - ratio * ratio
+    cx, cy, cz = camera[CENTRE], camera[CENTRE + 1], camera[CENTRE + 2]
+    lx, ly, lz = camera[ROWS + 9], camera[ROWS + 10], camera[ROWS + 11]
+    height, ratio = camera[HEIGHT], camera[INDEX]
+    squash = _ONE - ratio * ratio
     xs, ys, zs = points[0], points[1], points[2]
     for k in range(path.shape[0]):
         dx, dy, dz = xs[k] - cx, ys[k] - cy, zs[k] - cz
         level = lx * dx + ly * dy + lz * dz
-        square = bend * (dx * dx + dy * dy + dz * dz - level * level)
-        kd = ratio * max(level - height, _ZERO)
-        w = _ONE / (height + kd)
-        for _ in range(_NEWTON_STEPS):
-            s = _ONE / np.sqrt(_ONE + square * w * w)
-            t = kd * s
-            w = (_ONE + t * w * (s * s - _ONE)) / (height + t * s * s)
-        path[k] = w
+        square = squash * (dx * dx + dy * dy + dz * dz - level * level)
+        path[k] = bend(square, ratio * max(level - height, _ZERO), height)
 
 
 @compiled
@@ -48,20 +40,20 @@ def project_patch(camera, patches, k, w):  # type: ignore[no-untyped-def]
         camera: Coefficients, shape (21,).
         patches: X, Y, Z of each point, of its first and of its second tangent, shape (9, K).
         k: Which point.
-        w: Its path, from :func:`_bend`.
+        w: Its path, from :func:`_paths`.
 
     Returns:
         u, v, du/dp, du/dq, dv/dp, dv/dq; NaN where there is no path.
     """
-    ux, uy, uz = camera[_ROWS], camera[_ROWS + 1], camera[_ROWS + 2]
-    vx, vy, vz = camera[_ROWS + 3], camera[_ROWS + 4], camera[_ROWS + 5]
-    wx, wy, wz = camera[_ROWS + 6], camera[_ROWS + 7], camera[_ROWS + 8]
-    lx, ly, lz = camera[_ROWS + 9], camera[_ROWS + 10], camera[_ROWS + 11]
-    nu, nv, nw = camera[_NORMAL], camera[_NORMAL + 1], camera[_NORMAL + 2]
-    height, ratio = camera[_HEIGHT], camera[_INDEX]
-    dx = patches[0, k] - camera[_CENTRE]
-    dy = patches[1, k] - camera[_CENTRE + 1]
-    dz = patches[2, k] - camera[_CENTRE + 2]
+    ux, uy, uz = camera[ROWS], camera[ROWS + 1], camera[ROWS + 2]
+    vx, vy, vz = camera[ROWS + 3], camera[ROWS + 4], camera[ROWS + 5]
+    wx, wy, wz = camera[ROWS + 6], camera[ROWS + 7], camera[ROWS + 8]
+    lx, ly, lz = camera[ROWS + 9], camera[ROWS + 10], camera[ROWS + 11]
+    nu, nv, nw = camera[NORMAL], camera[NORMAL + 1], camera[NORMAL + 2]
+    height, ratio = camera[HEIGHT], camera[INDEX]
+    dx = patches[0, k] - camera[CENTRE]
+    dy = patches[1, k] - camera[CENTRE + 1]
+    dz = patches[2, k] - camera[CENTRE + 2]
     px, py, pz = patches[3, k], patches[4, k], patches[5, k]
     qx, qy, qz = patches[6, k], patches[7, k], patches[8, k]
     au = ux * dx + uy * dy + uz * dz
@@ -71,11 +63,11 @@ def project_patch(camera, patches, k, w):  # type: ignore[no-untyped-def]
     pv, qv = vx * px + vy * py + vz * pz, vx * qx + vy * qy + vz * qz
     pw, qw = wx * px + wy * py + wz * pz, wx * qx + wy * qy + wz * qz
     visible = True
-    if camera[_REFRACTIVE] > _ZERO:
-        bend = _ONE - ratio * ratio
+    if camera[REFRACTIVE] > _ZERO:
+        squash = _ONE - ratio * ratio
         level = lx * dx + ly * dy + lz * dz
         visible = level >= height
-        square = bend * (dx * dx + dy * dy + dz * dz - level * level)
+        square = squash * (dx * dx + dy * dy + dz * dz - level * level)
         s = _ONE / np.sqrt(_ONE + square * w * w)
         t = ratio * max(level - height, _ZERO) * s * s * s
         lift = w * level - _ONE
@@ -85,8 +77,8 @@ def project_patch(camera, patches, k, w):  # type: ignore[no-untyped-def]
         q_level = lx * qx + ly * qy + lz * qz
         p_half = dx * px + dy * py + dz * pz - level * p_level
         q_half = dx * qx + dy * qy + dz * qz - level * q_level
-        p_w = slope * (bend * w * w * t * p_half - ratio * s * p_level)
-        q_w = slope * (bend * w * w * t * q_half - ratio * s * q_level)
+        p_w = slope * (squash * w * w * t * p_half - ratio * s * p_level)
+        q_w = slope * (squash * w * w * t * q_half - ratio * s * q_level)
         p_lift, q_lift = w * p_level + p_w * level, w * q_level + q_w * level
         pu, qu = w * pu + p_w * au + p_lift * nu, w * qu + q_w * au + q_lift * nu
         pv, qv = w * pv + p_w * av + p_lift * nv, w * qv + q_w * av + q_lift * nv
@@ -179,7 +171,7 @@ def plane_costs(  # type: ignore[no-untyped-def]
             if not active[n, s]:
                 out[n, s] = _NAN
                 continue
-            _bend(cameras[s], patches, path)
+            _paths(cameras[s], patches, path)
             _correlate(
                 images[starts[s] :], sizes[s, 0], sizes[s, 1], cameras[s], patches, path,
                 across, down, reach, weight, lever, own, floor, value, out[n, s],
@@ -295,7 +287,7 @@ def improve(  # type: ignore[no-untyped-def]
             if share < least_weight:
                 continue
             total += share
-            _bend(cameras[s], patches, path[:count])
+            _paths(cameras[s], patches, path[:count])
             _correlate(
                 images[starts[s] :], sizes[s, 0], sizes[s, 1], cameras[s], patches, path[:count],
                 across, down, reach, weight, lever, own, floor, value, costs[:count],

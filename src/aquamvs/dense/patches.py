@@ -16,9 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..numerics.acceleration import has_kernels
+from ..numerics.pyramid import LevelView
 from ..pixels import pixel_grid
-from ..surface.acceleration import has_kernels
-from ..surface.pyramid import LevelView
 
 NOISE_FLOOR = (0.25 / 255) ** 2
 """Variance below this is quantisation noise, not texture."""

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..maps import grid_normals
-from ..surface.filters import fill_gaps, median3
-from ..surface.pyramid import LevelView, build_pyramid, level_count
+from ..numerics.filters import fill_gaps, median3
+from ..numerics.pyramid import LevelView, build_pyramid, level_count
 from ..types import DepthMap, View
 from .patches import (
     LEAST_FACING,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..surface.filters import fill_gaps
-from ..surface.pyramid import LevelView
+from ..numerics.filters import fill_gaps
+from ..numerics.pyramid import LevelView
 from .patches import PatchMatcher, RayField
 from .selection import best_half_mean
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..surface.filters import isolated, local_rms, smooth_pairs, specks
+from ..numerics.filters import isolated, local_rms, smooth_pairs, specks
 from .patches import PatchMatcher, PlaneMap, RayField, combine
 from .selection import best_half_mean
 

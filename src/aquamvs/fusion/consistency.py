@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, DataError
-from ..surface.filters import extreme
+from ..numerics.filters import extreme
 from ..types import DepthMap, View
 from .lookup import jump_slope, look_up
 

@@ -7,15 +7,13 @@ The arithmetic is that of :func:`~.lookup.look_up_with_tensors`, in float32.
 
 import numpy as np
 
-from ..surface.compiler import compiled
+from ..numerics.compiler import compiled
+from ..projection.kernels import DOWN, HEIGHT, INDEX, NORMAL, REFRACTIVE, ROWS, bend
 
 _F = np.float32
 _ZERO, _ONE, _HALF = _F(0), _F(1), _F(0.5)
 _NAN = _F(np.nan)
 _EPS = _F(np.finfo(np.float32).eps)
-_NEWTON_STEPS = 3
-# Places in a camera's coefficients; see ``RefractiveProjectionModel.coefficients``.
-_ROWS, _DOWN, _NORMAL, _HEIGHT, _INDEX, _REFRACTIVE = 3, 12, 15, 18, 19, 20
 
 
 @compiled
@@ -39,34 +37,28 @@ def look_up(  # type: ignore[no-untyped-def]
         direction: Output, shape (N, 3): of the ray under water.
     """
     height, width = depth.shape
-    camera_height, ratio = camera[_HEIGHT], camera[_INDEX]
-    refractive = camera[_REFRACTIVE] > _ZERO
-    bend = _ONE - ratio * ratio
+    camera_height, ratio = camera[HEIGHT], camera[INDEX]
+    refractive = camera[REFRACTIVE] > _ZERO
     for n in range(points.shape[0]):
         pixels[n], gap[n] = _NAN, _NAN
         their_sigma[n], their_confidence[n], direction[n] = _NAN, _NAN, _NAN
         dx, dy, dz = points[n, 0] - camera[0], points[n, 1] - camera[1], points[n, 2] - camera[2]
-        au = camera[_ROWS] * dx + camera[_ROWS + 1] * dy + camera[_ROWS + 2] * dz
-        av = camera[_ROWS + 3] * dx + camera[_ROWS + 4] * dy + camera[_ROWS + 5] * dz
-        aw = camera[_ROWS + 6] * dx + camera[_ROWS + 7] * dy + camera[_ROWS + 8] * dz
-        level = camera[_DOWN] * dx + camera[_DOWN + 1] * dy + camera[_DOWN + 2] * dz
+        au = camera[ROWS] * dx + camera[ROWS + 1] * dy + camera[ROWS + 2] * dz
+        av = camera[ROWS + 3] * dx + camera[ROWS + 4] * dy + camera[ROWS + 5] * dz
+        aw = camera[ROWS + 6] * dx + camera[ROWS + 7] * dy + camera[ROWS + 8] * dz
+        level = camera[DOWN] * dx + camera[DOWN + 1] * dy + camera[DOWN + 2] * dz
         below = level - camera_height
         distance = np.sqrt(dx * dx + dy * dy + dz * dz)
         across, down = below / level, _ZERO
         if refractive:
             if not below >= _ZERO:
                 continue
-            square = bend * (distance * distance - level * level)
-            kd = ratio * below
-            w = _ONE / (camera_height + kd)
-            for _ in range(_NEWTON_STEPS):
-                s = _ONE / np.sqrt(_ONE + square * w * w)
-                t = kd * s
-                w = (_ONE + t * w * (s * s - _ONE)) / (camera_height + t * s * s)
+            square = (_ONE - ratio * ratio) * (distance * distance - level * level)
+            w = bend(square, ratio * below, camera_height)
             lift = w * level - _ONE
-            au = w * au + lift * camera[_NORMAL]
-            av = w * av + lift * camera[_NORMAL + 1]
-            aw = w * aw + lift * camera[_NORMAL + 2]
+            au = w * au + lift * camera[NORMAL]
+            av = w * av + lift * camera[NORMAL + 1]
+            aw = w * aw + lift * camera[NORMAL + 2]
             # From the surface on, the path runs this share of the offset, and all the depth.
             across = _ONE - w * camera_height
             down = below - across * level
@@ -75,9 +67,9 @@ def look_up(  # type: ignore[no-untyped-def]
         u, v = au / aw, av / aw
         if not (u >= _ZERO and u <= _F(width - 1) and v >= _ZERO and v <= _F(height - 1)):
             continue
-        px = across * dx + down * camera[_DOWN]
-        py = across * dy + down * camera[_DOWN + 1]
-        pz = across * dz + down * camera[_DOWN + 2]
+        px = across * dx + down * camera[DOWN]
+        py = across * dy + down * camera[DOWN + 1]
+        pz = across * dz + down * camera[DOWN + 2]
         length = np.sqrt(px * px + py * py + pz * pz)
         ray = length if across >= _ZERO else -length
         pixels[n, 0], pixels[n, 1] = u, v

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..maps import MAX_SLOPE
+from ..numerics.acceleration import has_kernels
 from ..projection import RefractiveProjectionModel
 from ..projection.depth import ray_depth
-from ..surface.acceleration import has_kernels
 from ..types import DepthMap
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .filters import box_taps, gaussian_taps, shrink, smooth
-from .pyramid import LevelView
+from ..numerics.filters import box_taps, gaussian_taps, shrink, smooth
+from ..numerics.pyramid import LevelView
 from .splines import sample
 
 Sampler = Callable[[Tensor, Tensor], Tensor]

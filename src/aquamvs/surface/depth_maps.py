@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..numerics.acceleration import in_parallel, worker_count
 from ..pixels import pixel_grid
 from ..types import DepthMap, HeightMap, UndistortedViews, View
-from .acceleration import in_parallel, worker_count
 from .grid import Grid
 from .visibility import SurfaceRays
 

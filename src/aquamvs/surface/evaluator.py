@@ -13,11 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .acceleration import has_kernels
+from ..numerics.acceleration import has_kernels
+from ..numerics.filters import gaussian_taps, shrink, smooth
+from ..numerics.pyramid import LevelView
 from .consistency import NORMALISATION_TAPS, ROBUST_MARGIN, agreement, resample, robust_weight
-from .filters import gaussian_taps, shrink, smooth
 from .grid import Grid
-from .pyramid import LevelView
 from .splines import sample, sample_spline, spline_coefficients
 from .tiles import Tile, tile_points, views_of
 from .visibility import Occlusion

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..numerics.filters import gaussian_taps
+from ..numerics.pyramid import LevelView
 from . import kernels
 from .consistency import (
     LEAST_PIXELS_PER_CELL,
@@ -21,9 +23,7 @@ from .consistency import (
     USABLE,
 )
 from .evaluator import COST_MARGIN, COST_WINDOW_TAPS, Pass, sampled_images
-from .filters import gaussian_taps
 from .grid import Grid
-from .pyramid import LevelView
 from .sampling_kernels import PADDING
 from .splines import AFTER, BEFORE
 from .tiles import Tile

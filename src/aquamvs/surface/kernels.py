@@ -11,7 +11,7 @@ All arrays are contiguous; all values are float32.
 
 import numpy as np
 
-from .compiler import compiled
+from ..numerics.compiler import compiled
 from .projection_kernels import may_see, project_row
 from .sampling_kernels import PADDING, sample_row, spline_row
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..numerics.acceleration import has_kernels, in_parallel, worker_count
 from ..types import UndistortedViews
-from .acceleration import has_kernels, in_parallel, worker_count
 from .consistency import USABLE
 from .grid import Grid
 from .refine import TILE_SIDE

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .filters import gaussian_taps, smooth
+from ..numerics.filters import gaussian_taps, smooth
 
 _BLOCK = 4
 """Side of the smallest blocks, cells: wider than a matching window is correlated."""

@@ -7,31 +7,29 @@ The arithmetic is that of :class:`~aquamvs.projection.RefractiveProjectionModel`
 
 import numpy as np
 
-from .compiler import compiled
+from ..numerics.compiler import compiled
+from ..projection.kernels import CENTRE, HEIGHT, INDEX, NORMAL, REFRACTIVE, ROWS, bend
 
 _F = np.float32
 _ZERO, _ONE = _F(0), _F(1)
 _NAN, _INF = _F(np.nan), _F(np.inf)
 _EPS = _F(np.finfo(np.float32).eps)
-_NEWTON_STEPS = 3
 _PROBES = 9
-# Places in a camera's coefficients; see ``RefractiveProjectionModel.coefficients``.
-_CENTRE, _ROWS, _NORMAL, _HEIGHT, _INDEX, _REFRACTIVE = 0, 3, 15, 18, 19, 20
 
 
 @compiled
 def project_row(camera, x_first, spacing, y, z, u, v, du, dv):  # type: ignore[no-untyped-def]
     """Pixels of a row of cells and their motion per metre of Z; NaN where there is no path."""
-    cx, cy, cz = camera[_CENTRE], camera[_CENTRE + 1], camera[_CENTRE + 2]
-    ux, uy, uz = camera[_ROWS], camera[_ROWS + 1], camera[_ROWS + 2]
-    vx, vy, vz = camera[_ROWS + 3], camera[_ROWS + 4], camera[_ROWS + 5]
-    wx, wy, wz = camera[_ROWS + 6], camera[_ROWS + 7], camera[_ROWS + 8]
-    lx, ly, lz = camera[_ROWS + 9], camera[_ROWS + 10], camera[_ROWS + 11]
-    nu, nv, nw = camera[_NORMAL], camera[_NORMAL + 1], camera[_NORMAL + 2]
-    height, k = camera[_HEIGHT], camera[_INDEX]
-    bend = _ONE - k * k
+    cx, cy, cz = camera[CENTRE], camera[CENTRE + 1], camera[CENTRE + 2]
+    ux, uy, uz = camera[ROWS], camera[ROWS + 1], camera[ROWS + 2]
+    vx, vy, vz = camera[ROWS + 3], camera[ROWS + 4], camera[ROWS + 5]
+    wx, wy, wz = camera[ROWS + 6], camera[ROWS + 7], camera[ROWS + 8]
+    lx, ly, lz = camera[ROWS + 9], camera[ROWS + 10], camera[ROWS + 11]
+    nu, nv, nw = camera[NORMAL], camera[NORMAL + 1], camera[NORMAL + 2]
+    height, k = camera[HEIGHT], camera[INDEX]
+    squash = _ONE - k * k
     down_u, down_v, down_w, down_level = uz, vz, wz, lz  # what a metre of Z changes
-    refractive = camera[_REFRACTIVE] > _ZERO
+    refractive = camera[REFRACTIVE] > _ZERO
     dy = _F(y) - cy
     for c in range(z.shape[0]):
         dx = _F(x_first + spacing * c) - cx
@@ -45,17 +43,13 @@ def project_row(camera, x_first, spacing, y, z, u, v, du, dv):  # type: ignore[n
             level = lx * dx + ly * dy + lz * dz
             depth = level - height
             visible = depth >= _ZERO
-            q = bend * (dx * dx + dy * dy + dz * dz - level * level)
+            q = squash * (dx * dx + dy * dy + dz * dz - level * level)
             kd = k * max(depth, _ZERO)
-            w = _ONE / (height + kd)
-            for _ in range(_NEWTON_STEPS):
-                s = _ONE / np.sqrt(_ONE + q * w * w)
-                t = kd * s
-                w = (_ONE + t * w * (s * s - _ONE)) / (height + t * s * s)
+            w = bend(q, kd, height)
             s = _ONE / np.sqrt(_ONE + q * w * w)
             t = kd * s * s * s
             half_q = dz - level * down_level
-            rate_w = w * (bend * w * w * t * half_q - k * s * down_level) / (t + height)
+            rate_w = w * (squash * w * w * t * half_q - k * s * down_level) / (t + height)
             lift = w * level - _ONE
         bent_w = w * along_w + lift * nw
         visible = visible and bent_w > _EPS

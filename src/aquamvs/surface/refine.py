@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .acceleration import in_parallel
+from ..numerics.acceleration import in_parallel
+from ..numerics.filters import extreme, pad_edges, pad_linear
+from ..numerics.pyramid import LevelView
 from .consistency import ROBUST_MARGIN
 from .evaluator import COST_MARGIN, Pass, TileEvaluator
-from .filters import extreme, pad_edges, pad_linear
 from .grid import Grid
-from .pyramid import LevelView
 from .tiles import Tile, split
 from .visibility import Occlusion
 

@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from .compiler import compiled
+from ..numerics.compiler import compiled
 
 _F = np.float32
 _ZERO, _ONE, _TWO, _HALF = _F(0), _F(1), _F(2), _F(0.5)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import StageError
-from .acceleration import in_parallel
+from ..numerics.acceleration import in_parallel
+from ..numerics.pyramid import LevelView
 from .evaluator import COST_MARGIN, TileEvaluator
 from .grid import Grid
-from .pyramid import LevelView
 from .refine import motion_per_metre
 from .tiles import Tile, split
 

@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..numerics.filters import smooth
 from ..pixels import to_normalized
-from .filters import smooth
 
 _POLE = math.sqrt(3) - 2
 _REACH = 6

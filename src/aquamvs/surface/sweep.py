@@ -22,9 +22,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, StageError
-from ..types import HeightMap, UndistortedViews
-from .evaluator import Pass, create_evaluator
-from .filters import (
+from ..numerics.filters import (
     fill_gaps,
     gaussian_taps,
     halve,
@@ -35,10 +33,12 @@ from .filters import (
     specks,
     upsample,
 )
+from ..numerics.pyramid import LevelView, build_pyramid, level_count
+from ..types import HeightMap, UndistortedViews
+from .evaluator import Pass, create_evaluator
 from .grid import Grid, footprint, grid_over, median_gsd
 from .orthophoto import orthophoto
 from .planes import settle
-from .pyramid import LevelView, build_pyramid, level_count
 from .refine import TILE_SIDE, Estimate, motion_per_metre, refine, reselect
 from .search import (
     COARSE_STEP_PX,

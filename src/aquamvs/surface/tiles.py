@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..numerics.pyramid import LevelView
 from .grid import Grid
-from .pyramid import LevelView
 
 _PROBES = 9
 """Points along each side of a tile that are projected to find the views that may see it."""

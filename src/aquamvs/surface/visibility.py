@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..numerics.acceleration import has_kernels
 from ..projection import RefractiveProjectionModel
-from .acceleration import has_kernels
 from .grid import Grid
 from .tiles import Tile
 

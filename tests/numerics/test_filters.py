@@ -4,9 +4,18 @@ import pytest
 import torch
 
 from aquamvs.maps import grid_normals, height_normals
-from aquamvs.surface import acceleration
+from aquamvs.numerics import acceleration
+from aquamvs.numerics.filters import (
+    extreme,
+    fill_gaps,
+    halve,
+    isolated,
+    local_rms,
+    smooth_pairs,
+    specks,
+    upsample,
+)
 from aquamvs.surface.evaluator import COST_MARGIN
-from aquamvs.surface.filters import extreme, local_rms, smooth_pairs
 from aquamvs.surface.grid import Grid
 from aquamvs.surface.refine import reselect
 from aquamvs.surface.tiles import Tile
@@ -108,3 +117,39 @@ def test_where_nothing_agrees_better_the_surface_stays() -> None:
     matched = torch.ones_like(z, dtype=torch.bool)
     chosen = reselect(elsewhere, Grid(0.0, 0.0, 0.002, 90, 100), z, matched, 0.01, 0.1)
     assert torch.equal(chosen, z)
+
+
+def test_filling_keeps_what_is_known_and_continues_a_plane() -> None:
+    grid_y, grid_x = torch.meshgrid(torch.arange(40.0), torch.arange(50.0), indexing="ij")
+    plane = 1 + 0.01 * grid_x - 0.02 * grid_y
+    gappy = plane.clone()
+    gappy[10:14, 20:24] = torch.nan
+    filled = fill_gaps(gappy)
+    known = torch.isfinite(gappy)
+    assert torch.equal(filled[known], plane[known])
+    assert (filled - plane).abs().max() < 0.03
+
+
+def test_upsampling_undoes_halving_of_a_plane() -> None:
+    grid_y, grid_x = torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij")
+    plane = grid_x + 2 * grid_y
+    again = upsample(halve(plane), (20, 30))
+    assert torch.allclose(again[2:-2, 2:-2], plane[2:-2, 2:-2], atol=1e-4)
+
+
+def test_strays_and_specks_are_found_and_slopes_are_not() -> None:
+    grid_x = torch.arange(60.0).expand(60, 60)
+    slope = 0.5 * grid_x
+    assert not isolated(slope, 3.0).any()
+    assert not specks(slope, 3.0, 50).any()
+    stray = slope.clone()
+    stray[30, 30] += 10
+    assert isolated(stray, 3.0).nonzero().tolist() == [[30, 30]]
+    island = slope.clone()
+    island[20:24, 20:24] += 20
+    found = specks(island, 3.0, 50)
+    assert found[21:23, 21:23].all()
+    assert not found[:15].any()
+    plateau = slope.clone()
+    plateau[20:40, 20:40] += 20
+    assert not specks(plateau, 3.0, 50)[22:38, 22:38].any()

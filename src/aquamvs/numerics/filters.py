@@ -115,7 +115,7 @@ def smooth_pairs(maps: Tensor, limit: Tensor, sigma: float) -> Tensor:
                 weights[i, j + reach] = 2 * math.exp(-0.5 * (i * i + j * j) / sigma**2)
     padded = pad_linear(maps, reach)
     if has_kernels(maps):
-        from .ray_kernels import smooth_pairs as compiled_smooth_pairs
+        from .filter_kernels import smooth_pairs as compiled_smooth_pairs
 
         smoothed = torch.empty_like(maps)
         arrays = (padded.contiguous(), limit.contiguous(), weights, smoothed)
@@ -221,7 +221,7 @@ def _neighbourhood_median(maps: Tensor, radius: int) -> Tensor:
     rows, columns = maps.shape
     median = torch.empty_like(maps)
     if has_kernels(maps):
-        from .ray_kernels import known_median
+        from .filter_kernels import known_median
 
         known_median(maps.contiguous().numpy(), radius, median.numpy())
         return median
