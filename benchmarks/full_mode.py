@@ -7,7 +7,8 @@ seeds 100 to 119.
 Depths are those after all filtering, and nothing is trimmed. "Judged" are the pixels whose true
 surface at least three cameras really see; "alone" are those that no other camera sees. ``limit`` is
 the 1-sigma depth error that 0.1 px of matching noise per view leaves when all cameras that see the
-point are used. The cloud is judged against the true surface that two cameras see.
+point are used. The cloud is judged against the true surface that two reference cameras really
+see.
 """
 
 import argparse

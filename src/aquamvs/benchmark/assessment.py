@@ -17,7 +17,9 @@ from ..evaluation import (
     pooled_depth_errors,
     rig_limit,
     surface_density,
+    visible_in_depth_maps,
 )
+from ..evaluation.limit import hidden_tolerance
 from ..pipeline import Reconstruction
 from ..types import HeightMap, PointCloud, UndistortedViews
 from .results import Accuracy, CloudAccuracy, SurfaceAccuracy
@@ -31,7 +33,8 @@ _MAX_JUDGED_POINTS = 200_000
 _DENSITY_CELL = 0.005
 """Gaps up to this width belong to the covered surface, metres."""
 _SHARED_BY = 2
-"""The surface that a rig can reconstruct is what at least two cameras see."""
+"""A cloud is judged where at least so many reference cameras see the surface: what only one of
+them and a wide auxiliary camera see is left to the limit of the auxiliary one, often several mm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Truth:
         ground_truth: As loaded.
         views: The frame's views.
         depth_limits: Reference camera to limit along its rays, shape (H, W), metres.
-        surface: True surface as far as two cameras see it.
+        surface: True surface as far as two reference cameras see it, occlusion considered.
     """
 
     ground_truth: GroundTruth
@@ -67,13 +70,7 @@ class Truth:
             ).sigma
             for view in views.references
         }
-        surface = ground_truth.surface
-        stride = max(1, round((surface.z.numel() / _MAX_TRUTH_NODES) ** 0.5))
-        z = surface.z[::stride, ::stride].double()
-        grid = HeightGrid(surface.x0, surface.y0, surface.spacing * stride, z)
-        seen = rig_limit(models, _grid_points(grid), sizes=sizes).view_count >= _SHARED_BY
-        shared = HeightGrid(grid.x0, grid.y0, grid.spacing, torch.where(seen, z, torch.nan))
-        return cls(ground_truth, views, limits, shared)
+        return cls(ground_truth, views, limits, _shared_surface(ground_truth, views))
 
     def accuracy(self, result: Reconstruction) -> Accuracy:
         """Errors of depth maps, height map and cloud."""
@@ -131,6 +128,24 @@ class Truth:
             accuracy_stride=max(1, int(known.sum()) // _MAX_JUDGED_POINTS),
         )
         return CloudAccuracy.of_scores(scores)
+
+
+def _shared_surface(ground_truth: GroundTruth, views: UndistortedViews) -> HeightGrid:
+    """The true surface, thinned, that at least two reference cameras see."""
+    surface = ground_truth.surface
+    stride = max(1, round((surface.z.numel() / _MAX_TRUTH_NODES) ** 0.5))
+    z = surface.z[::stride, ::stride].double()
+    grid = HeightGrid(surface.x0, surface.y0, surface.spacing * stride, z)
+    points = _grid_points(grid)
+    models = [view.model for view in views.references]
+    visible = visible_in_depth_maps(
+        models,
+        [ground_truth.depth(view.name) for view in views.references],
+        points,
+        tolerance=hidden_tolerance(models[0], points),
+    )
+    shared = visible.sum(0) >= _SHARED_BY
+    return HeightGrid(grid.x0, grid.y0, grid.spacing, torch.where(shared, z, torch.nan))
 
 
 def density(cloud: PointCloud) -> float:

@@ -186,8 +186,9 @@ def depth_limit(
     )
     visible = None
     if depths is not None:
-        tolerance = _HIDDEN_GSD * float(gsd(reference, points).nanmedian())
-        visible = visible_in_depth_maps(models, depths, points, tolerance=tolerance)
+        visible = visible_in_depth_maps(
+            models, depths, points, tolerance=hidden_tolerance(reference, points)
+        )
     limit = rig_limit(models, points, visible, sizes=sizes, noise_px=noise_px)
     sigma, view_count = (
         _spread(x, step, depth.shape) for x in (limit.along(direction), limit.view_count)
@@ -263,6 +264,16 @@ def visible_in_depth_maps(
             block = slice(start, start + _BLOCK)
             visible[index, block] = _in_front(model, depth, flat[block], tolerance)
     return visible.reshape(len(models), *points.shape[:-1])
+
+
+def hidden_tolerance(model: RefractiveProjectionModel, points: Tensor) -> float:
+    """Depth behind a depth map, metres, from which on a point is hidden rather than on a slope.
+
+    Args:
+        model: A camera that sees the points.
+        points: World frame, shape (..., 3), metres; NaN where unknown.
+    """
+    return _HIDDEN_GSD * float(gsd(model, points).nanmedian())
 
 
 def gsd(model: RefractiveProjectionModel, points: Tensor) -> Tensor:
