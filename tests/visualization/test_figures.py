@@ -96,14 +96,14 @@ def test_far_outliers_do_not_shrink_a_cloud_and_are_counted() -> None:
 def test_consistency_shows_counts_and_shares_and_greys_what_is_unknown() -> None:
     agreeing = torch.tensor([[0, 1], [2, 4]], dtype=torch.int16)
     seeing = torch.tensor([[0, 4], [4, 4]], dtype=torch.int16)
-    figure = plot_consistency(ConsistencyMap("cam3", agreeing, seeing, seeing))
+    figure = plot_consistency(ConsistencyMap("cam3", agreeing, seeing))
     counts, share = (np.asarray(image.get_array(), dtype=float) for image in images(figure)[:2])
     assert np.isnan(counts[0, 0])
     assert counts[1].tolist() == [2, 4]
     assert share[1].tolist() == [0.5, 1]
     assert "cam3: 67% of the depths are confirmed" in texts(figure)
     empty = torch.zeros(4, 4, dtype=torch.int16)
-    assert "no depth" in texts(plot_consistency(ConsistencyMap("cam3", empty, empty, empty)))
+    assert "no depth" in texts(plot_consistency(ConsistencyMap("cam3", empty, empty)))
 
 
 CLOUD_FIELDS = ("colors", "normals", "confidence", "sigma", "view_count")

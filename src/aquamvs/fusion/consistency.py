@@ -23,8 +23,6 @@ _CHUNK_POINTS = 1 << 18
 """Points that are compared at a time: some 100 MB with a dozen views."""
 _RIM_RADIUS = 2
 """Pixels from a jump or a gap that count as its rim."""
-_RIM_AGREEMENT = 0.95
-"""Least fraction of views that agree there among those that agree or contradict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +36,9 @@ class FusionOptions:
         sigma_factor: Agreement in combined standard deviations.
         relative_floor: Added to it, a fraction of the distance from camera to point: what
             calibration leaves, which no depth map's sigma knows.
-        rim_views: On the rim of a surface, within two pixels of a jump or a gap, so many views
-            must agree, or all whose image holds the point, and next to none may contradict:
-            matching windows that lie across a border err there, in several views alike.
+        rim_views: On the rim of a surface, within two pixels of a gap or of a jump to what lies
+            behind, so many other views must agree, and more than contradict, with pixels of theirs
+            that lie on no rim: matching windows across a border err there, in all views alike.
         normal_radius: Normals come from windows of 2 radius + 1 pixels a side.
     """
 
@@ -48,7 +46,7 @@ class FusionOptions:
     min_agreement: float = 0.5
     sigma_factor: float = 3.0
     relative_floor: float = 1e-3
-    rim_views: int = 4
+    rim_views: int = 2
     normal_radius: int = 2
 
     def __post_init__(self) -> None:
@@ -77,13 +75,11 @@ class ConsistencyMap:
         camera: Camera name.
         agreeing: Views that agree, the own one included, shape (H, W), int16; 0 without depth.
         seeing: Views that agree or contradict, the own one included, shape (H, W), int16.
-        covering: Views whose image holds the point, the own one included, shape (H, W), int16.
     """
 
     camera: str
     agreeing: Tensor
     seeing: Tensor
-    covering: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,18 +196,17 @@ def check_against(found: PixelPoints, other: PosedMap, options: FusionOptions) -
     )
 
 
-def count_views(checks: Sequence[ViewCheck], found: PixelPoints) -> tuple[Tensor, Tensor, Tensor]:
-    """Views that agree on points, that agree or contradict, and whose image holds them.
+def count_views(checks: Sequence[ViewCheck], found: PixelPoints) -> tuple[Tensor, Tensor]:
+    """Views that agree on points, and those that agree or contradict.
 
-    Each of shape (N,), int16. The view that the points come from counts in all.
+    Each of shape (N,), int16. The view that the points come from counts in both.
     """
     agreeing = torch.ones(len(found.pixels), dtype=torch.int16, device=found.pixels.device)
-    seeing, covering = agreeing.clone(), agreeing.clone()
+    seeing = agreeing.clone()
     for check in checks:
         agreeing[check.index] += check.agrees
         seeing[check.index] += check.agrees | check.contradicts
-        covering[check.index] += 1
-    return agreeing, seeing, covering
+    return agreeing, seeing
 
 
 def consistency_maps(
@@ -236,14 +231,14 @@ def consistency_maps(
     paired = pair_views(views, depth_maps)
     counted = []
     for posed in paired:
-        counts = torch.zeros((3, posed.map.depth.numel()), dtype=torch.int16)
+        counts = torch.zeros((2, posed.map.depth.numel()), dtype=torch.int16)
         counts = counts.to(posed.map.depth.device)
         for found in chunks(posed):
             checks = [
                 check_against(found, other, options) for other in paired if other is not posed
             ]
             counts[:, found.pixels] = torch.stack(count_views(checks, found))
-        counted.append(ConsistencyMap(posed.view.name, *counts.reshape(3, *posed.map.depth.shape)))
+        counted.append(ConsistencyMap(posed.view.name, *counts.reshape(2, *posed.map.depth.shape)))
     return tuple(counted)
 
 
@@ -270,35 +265,46 @@ def filter_depth_maps(
     """
     options = options or FusionOptions()
     counted = consistency or consistency_maps(views, depth_maps, options)
-    filtered = []
-    for posed, count in zip(pair_views(views, depth_maps), counted, strict=True):
-        keep = options.accept(count.agreeing, count.seeing)
-        rim = _rim(posed, torch.where(keep, posed.map.depth, torch.nan))
-        wanted = count.covering.clamp(max=options.rim_views)
-        sure = (count.agreeing >= wanted) & (count.agreeing >= _RIM_AGREEMENT * count.seeing)
-        keep &= ~rim | sure
-        depth_map = posed.map
-        filtered.append(
-            DepthMap(
-                camera=depth_map.camera,
-                depth=torch.where(keep, depth_map.depth, torch.nan),
-                confidence=torch.where(keep, depth_map.confidence, 0.0),
-                sigma=torch.where(keep, depth_map.sigma, torch.nan),
-                K=depth_map.K,
+    confirmed = tuple(
+        PosedMap(posed.view, _kept(posed.map, options.accept(count.agreeing, count.seeing)))
+        for posed, count in zip(pair_views(views, depth_maps), counted, strict=True)
+    )
+    rims = [_rim(posed) for posed in confirmed]
+    inner = [
+        PosedMap(posed.view, _kept(posed.map, ~rim))
+        for posed, rim in zip(confirmed, rims, strict=True)
+    ]
+    for index, (posed, rim) in enumerate(zip(confirmed, rims, strict=True)):
+        others = inner[:index] + inner[index + 1 :]
+        for pixels in torch.split(rim.reshape(-1).nonzero()[:, 0], _CHUNK_POINTS):
+            found = posed.points(pixels)
+            agreeing, seeing = count_views(
+                [check_against(found, other, options) for other in others], found
             )
-        )
-    return tuple(filtered)
+            sure = (agreeing > options.rim_views) & (2 * agreeing > seeing + 1)
+            rim.view(-1)[pixels[sure]] = False
+    return tuple(_kept(posed.map, ~rim) for posed, rim in zip(confirmed, rims, strict=True))
 
 
-def _rim(posed: PosedMap, depth: Tensor) -> Tensor:
-    """Pixels within two pixels of a jump or a gap, shape (H, W), bool."""
+def _kept(depth_map: DepthMap, keep: Tensor) -> DepthMap:
+    """A depth map without the other pixels."""
+    return DepthMap(
+        camera=depth_map.camera,
+        depth=torch.where(keep, depth_map.depth, torch.nan),
+        confidence=torch.where(keep, depth_map.confidence, 0.0),
+        sigma=torch.where(keep, depth_map.sigma, torch.nan),
+        K=depth_map.K,
+    )
+
+
+def _rim(posed: PosedMap) -> Tensor:
+    """Pixels within two pixels of a gap or of a jump to what lies behind, shape (H, W), bool."""
+    depth = posed.map.depth
     origin = posed.view.model.camera_center.to(depth)
     points = posed.points(torch.arange(depth.numel(), device=depth.device)).points
     distance = (points - origin).norm(dim=-1).reshape(depth.shape)
     known = torch.isfinite(depth)
-    farthest = extreme(torch.where(known, depth, -torch.inf), _RIM_RADIUS)
-    nearest = -extreme(torch.where(known, -depth, -torch.inf), _RIM_RADIUS)
+    farthest = extreme(torch.where(known, depth, torch.inf), _RIM_RADIUS)
     span = _RIM_RADIUS * jump_slope(posed.view.model) * distance
-    gap = extreme((~known).to(depth), _RIM_RADIUS) > 0
-    rim: Tensor = known & ((farthest - nearest > span) | gap)
+    rim: Tensor = known & (farthest - depth > span)
     return rim

@@ -69,7 +69,7 @@ def fuse(
         given = torch.zeros(posed.map.depth.numel(), dtype=torch.bool, device=normals.device)
         for found in chunks(posed):
             checks = [check_against(found, other, options) for other in others]
-            agreeing, seeing, _ = count_views(checks, found)
+            agreeing, seeing = count_views(checks, found)
             keep = options.accept(agreeing, seeing)
             given[found.pixels] = keep
             mean = _Mean(found, posed, normals[found.pixels])
