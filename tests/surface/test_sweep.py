@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aquamvs.errors import ConfigError, StageError
 from aquamvs.projection import RefractiveProjectionModel
-from aquamvs.surface import SurfaceSweepOptions, depth_maps_from_surface, refine, sweep_surface
+from aquamvs.surface import SurfaceSweepOptions, depth_maps_from_surface, sweep_surface
 from aquamvs.types import HeightMap, UndistortedViews
 
 from .conftest import Rendered
@@ -64,15 +64,44 @@ def test_the_same_input_gives_the_same_bytes(level_plane: Rendered) -> None:
         assert torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
 
 
+@pytest.mark.parametrize("tile_side", [37, 80])
 def test_the_size_of_tiles_changes_nothing_but_rounding(
-    level_plane: Rendered, monkeypatch: pytest.MonkeyPatch
+    level_plane: Rendered, tile_side: int
 ) -> None:
+    views, _, region = level_plane
     whole = sweep(level_plane)
-    monkeypatch.setattr(refine, "TILE_SIDE", 37)
-    tiled = sweep(level_plane)
+    steps: list[tuple[int, int]] = []
+    tiled = sweep_surface(
+        views,
+        SurfaceSweepOptions(region_of_interest=region, tile_side=tile_side),
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    assert steps[-1][0] == steps[-1][1]  # every tile was counted
     assert torch.equal(torch.isnan(whole.z), torch.isnan(tiled.z))
-    # Vectorised loops round their last elements differently: an ulp of a height of 1 m.
+    # Vectorised loops may round their last elements differently: an ulp of a height of 1 m.
     assert (whole.z - tiled.z).abs().nan_to_num(0.0).max() < 1e-6
+
+
+def test_the_number_of_workers_changes_nothing(level_plane: Rendered) -> None:
+    views, _, region = level_plane
+    options = SurfaceSweepOptions(region_of_interest=region, tile_side=80)
+    alone, several = (
+        sweep_surface(views, dataclasses.replace(options, workers=workers)) for workers in (1, None)
+    )
+    for field in ("z", "sigma", "confidence", "view_count", "color"):
+        a, b = getattr(alone, field), getattr(several, field)
+        assert torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
+    for a, b in zip(
+        *(depth_maps_from_surface(alone, views, workers=workers) for workers in (1, None)),
+        strict=True,
+    ):
+        assert torch.equal(torch.nan_to_num(a.depth), torch.nan_to_num(b.depth))
+
+
+@pytest.mark.parametrize("wrong", [{"tile_side": 8}, {"workers": 0}])
+def test_impossible_tiles_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        SurfaceSweepOptions(**wrong)  # type: ignore[arg-type]
 
 
 def test_the_order_of_cameras_changes_nothing_but_rounding(level_plane: Rendered) -> None:

@@ -21,9 +21,15 @@ def has_kernels(values: Tensor) -> bool:
     )
 
 
-def worker_count(values: Tensor) -> int:
-    """Threads that may work on a tensor: tensor operations use all cores themselves."""
-    return torch.get_num_threads() if has_kernels(values) else 1
+def worker_count(values: Tensor, most: int | None = None) -> int:
+    """Threads that may work on a tensor: tensor operations use all cores themselves.
+
+    Args:
+        values: The tensor.
+        most: No more than these.
+    """
+    threads = torch.get_num_threads() if has_kernels(values) else 1
+    return threads if most is None else min(threads, most)
 
 
 def in_parallel(

@@ -1,6 +1,6 @@
 """The surface sweep: height maps by refractive object-space matching."""
 
 from .depth_maps import depth_maps_from_surface
-from .sweep import SurfaceSweepOptions, sweep_surface
+from .sweep import SurfaceSweepOptions, sweep_surface, tile_memory
 
-__all__ = ["SurfaceSweepOptions", "depth_maps_from_surface", "sweep_surface"]
+__all__ = ["SurfaceSweepOptions", "depth_maps_from_surface", "sweep_surface", "tile_memory"]

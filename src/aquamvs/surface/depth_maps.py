@@ -15,12 +15,15 @@ _ROWS_AT_ONCE = 128
 """Image rows whose rays are followed together: bounds memory."""
 
 
-def depth_maps_from_surface(height_map: HeightMap, views: UndistortedViews) -> tuple[DepthMap, ...]:
+def depth_maps_from_surface(
+    height_map: HeightMap, views: UndistortedViews, *, workers: int | None = None
+) -> tuple[DepthMap, ...]:
     """Meet every pixel's ray with the surface; what the surface hides stays hidden.
 
     Args:
         height_map: From the surface sweep.
         views: The frame's views.
+        workers: Most maps that are made at a time; None: as many as there are threads.
 
     Returns:
         One map per reference view. Sigma is the height's, taken along the ray.
@@ -28,9 +31,12 @@ def depth_maps_from_surface(height_map: HeightMap, views: UndistortedViews) -> t
     grid = Grid(height_map.x0, height_map.y0, height_map.spacing, *height_map.z.shape)
     with torch.inference_mode():
         rays = SurfaceRays(height_map.z, grid)
-        workers = worker_count(height_map.z)
         return tuple(
-            in_parallel(lambda view: _depth_map(height_map, rays, view), views.references, workers)
+            in_parallel(
+                lambda view: _depth_map(height_map, rays, view),
+                views.references,
+                worker_count(height_map.z, workers),
+            )
         )
 
 

@@ -27,6 +27,8 @@ COST_WINDOW_TAPS = gaussian_taps(1.5)
 _COST_INNER_MARGIN = len(NORMALISATION_TAPS) // 2 + len(COST_WINDOW_TAPS) // 2
 COST_MARGIN = _COST_INNER_MARGIN + ROBUST_MARGIN
 """Cells around a tile that its costs depend on."""
+_ESTIMATED_MAPS = 7
+_FLOAT_BYTES = 4
 _CELLS_AT_ONCE = 1 << 17
 """Cells of all surfaces that are resampled together: bounds memory."""
 
@@ -61,6 +63,26 @@ class Pass:
         """Cells around a tile that its result depends on."""
         window = len(gaussian_taps(self.window_sigma)) // 2
         return len(NORMALISATION_TAPS) // 2 + window + self.shift
+
+
+def scratch_size(cells: int, views: int, hypotheses: int) -> int:
+    """Numbers that the compiled kernels keep while they evaluate a tile.
+
+    Args:
+        cells: Of the tile with its margin.
+        views: Of the level.
+        hypotheses: That are tried at a time.
+    """
+    return cells * (8 * views + 2 * hypotheses + 7)
+
+
+def working_bytes(plan: Pass, views: int, tile_side: int) -> int:
+    """Memory that a worker needs for a square tile, bytes: scratch, outputs and the estimate."""
+    around = (tile_side + 2 * (plan.margin + ROBUST_MARGIN)) ** 2
+    outputs = plan.hypotheses + 4 * views + 1 + _ESTIMATED_MAPS
+    return _FLOAT_BYTES * (
+        scratch_size(around, views, plan.hypotheses) + outputs * tile_side**2 + around
+    )
 
 
 class TileEvaluator(Protocol):

@@ -22,7 +22,7 @@ from .consistency import (
     TOLERATED_RESIDUAL,
     USABLE,
 )
-from .evaluator import COST_MARGIN, COST_WINDOW_TAPS, Pass, sampled_images
+from .evaluator import COST_MARGIN, COST_WINDOW_TAPS, Pass, sampled_images, scratch_size
 from .grid import Grid
 from .sampling_kernels import PADDING
 from .splines import AFTER, BEFORE
@@ -129,8 +129,7 @@ class FusedEvaluator:
                 ("own", shape),
             )
         )
-        # 7 maps per view, 2 per hypothesis and 7 more, none larger than the tile with its margin.
-        needed = surface.size * (8 * views + 2 * hypotheses + 7)
+        needed = scratch_size(surface.size, views, hypotheses)
         blocked = self._no_occlusion if occlusion is None else occlusion.blocked.numpy()
         count = kernels.evaluate_tile(
             self._images,

@@ -349,7 +349,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         shift: Cells by which a window may lie off its cell.
         residual_taps: Window over which a view's disagreement is judged.
         robust: Leave out views that disagree.
-        buffer: Scratch memory, see :func:`~.fused.buffer_size`.
+        buffer: Scratch memory, see :func:`~.evaluator.scratch_size`.
         averaged: Output, shape (K, h, w): spread averaged over the window.
         weights: Output, shape (M, h, w): weight of each seen view.
         rates: Output, shape (M, 2, h, w): its pixel motion per metre.

@@ -23,7 +23,13 @@ _FADE_PX = 40.0
 
 
 def orthophoto(
-    views: UndistortedViews, grid: Grid, z: Tensor, occlusion: Occlusion | None
+    views: UndistortedViews,
+    grid: Grid,
+    z: Tensor,
+    occlusion: Occlusion | None,
+    *,
+    tile_side: int = TILE_SIDE,
+    workers: int | None = None,
 ) -> Tensor:
     """Blend the views' colours on a height map.
 
@@ -32,18 +38,22 @@ def orthophoto(
         grid: Of the height map.
         z: Heights, shape (rows, columns), metres; NaN where unknown.
         occlusion: What each view cannot see; None: it sees all.
+        tile_side: Cells along a tile.
+        workers: Most tiles that are painted at a time; None: as many as there are threads.
 
     Returns:
         RGB, shape (rows, columns, 3), float32 in [0, 1]; 0 where z is NaN.
     """
     color = z.new_zeros(*grid.shape, 3)
-    tiles = list(split(grid, TILE_SIDE))
+    tiles = list(split(grid, tile_side))
     draw = (
         _compiled_painter(views, grid, z, occlusion)
         if has_kernels(z)
         else partial(_painted, views, grid, z, occlusion)
     )
-    for tile, (total, weight) in zip(tiles, in_parallel(draw, tiles, worker_count(z)), strict=True):
+    for tile, (total, weight) in zip(
+        tiles, in_parallel(draw, tiles, worker_count(z, workers)), strict=True
+    ):
         weight = weight[..., None]
         color[tile.cells] = torch.where(weight > 0, total / weight.clamp(min=1e-12), 0.0)
     return color

@@ -62,6 +62,8 @@ def refine(
     plan: Pass,
     step: float,
     advance: Callable[[], None],
+    *,
+    tile_side: int = TILE_SIDE,
 ) -> Estimate:
     """Run one pass.
 
@@ -73,6 +75,7 @@ def refine(
         plan: What to try.
         step: Distance of neighbouring offsets, metres.
         advance: Called after every tile.
+        tile_side: Cells along a tile.
 
     Returns:
         The moved map.
@@ -86,7 +89,7 @@ def refine(
 
     maps = z.new_zeros(7, *z.shape)
     maps[0] = torch.nan
-    tiles = list(split(grid, TILE_SIDE))
+    tiles = list(split(grid, tile_side))
     for tile, found in zip(tiles, in_parallel(estimate, tiles, evaluator.workers), strict=True):
         if found is not None:
             maps[(slice(None), *tile.cells)] = found
@@ -102,6 +105,8 @@ def reselect(
     matched: Tensor,
     least_jump: float,
     trusted_spread: float,
+    *,
+    tile_side: int = TILE_SIDE,
 ) -> Tensor:
     """Let cells beside a jump change to a surface that well matched cells nearby lie on.
 
@@ -116,6 +121,7 @@ def reselect(
         matched: Cells whose height is trusted, same shape, bool.
         least_jump: Height difference that a pass cannot bridge, metres.
         trusted_spread: What another surface must agree to: without texture any may look better.
+        tile_side: Most cells along a tile.
 
     Returns:
         The best of the three per cell, shape (rows, columns).
@@ -128,7 +134,8 @@ def reselect(
     lower, upper = torch.where(competes, lower, z), torch.where(competes, upper, z)
     surfaces = [pad_edges(surface, COST_MARGIN) for surface in (z, lower, upper)]
     jumps = lower - upper > least_jump
-    tiles = [tile for tile in split(grid, _JUMP_TILE) if bool(jumps[tile.cells].any())]
+    side = min(_JUMP_TILE, tile_side)
+    tiles = [tile for tile in split(grid, side) if bool(jumps[tile.cells].any())]
 
     def choose(tile: Tile) -> Tensor:
         around = [surface[tile.cells_with_margin(COST_MARGIN)] for surface in surfaces]

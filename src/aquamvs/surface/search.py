@@ -23,7 +23,8 @@ the width of the correlation peak, which is about two pixels."""
 RANGE_STEP_PX = 1.4
 """Likewise where only the range is looked for: no height is further than 0.7 px from a plane."""
 _MAX_PLANES = 4096
-_TILE_SIDE = 64
+COARSE_TILE_SIDE = 64
+"""Cells along a tile on which whole planes compete."""
 
 _PATCHES = 5
 """Patches along each side of the grid that look for the height range."""
@@ -151,7 +152,12 @@ def _consensus(ranges: Tensor, heights: Sequence[float]) -> tuple[float, float]:
 
 
 def coarse_heights(
-    evaluator: TileEvaluator, grid: Grid, heights: Tensor, advance: Callable[[], None]
+    evaluator: TileEvaluator,
+    grid: Grid,
+    heights: Tensor,
+    advance: Callable[[], None],
+    *,
+    tile_side: int = COARSE_TILE_SIDE,
 ) -> Tensor:
     """Best plane of every cell.
 
@@ -160,6 +166,7 @@ def coarse_heights(
         grid: At that level's spacing.
         heights: Planes to try, ascending, shape (K,), float32, on the views' device, metres.
         advance: Called after every tile.
+        tile_side: Cells along a tile.
 
     Returns:
         shape (rows, columns), float32, metres; NaN where no plane is seen by two views or none
@@ -173,7 +180,7 @@ def coarse_heights(
         least, index = cost.min(0)
         return torch.where(least < 1.0, _between(cost, index, heights), torch.nan)
 
-    tiles = list(split(grid, _TILE_SIDE))
+    tiles = list(split(grid, tile_side))
     for tile, z in zip(tiles, in_parallel(search, tiles, evaluator.workers), strict=True):
         z_best[tile.cells] = z
         advance()
@@ -189,11 +196,6 @@ def _between(cost: Tensor, index: Tensor, table: Tensor) -> Tensor:
     fraction = torch.where(convex, (before - after) / (2 * bend), 0.0).clamp(-1, 1)
     step = (table[inner + 1] - table[inner - 1]) / 2
     return torch.where(convex, table[inner] + fraction * step, table[index])
-
-
-def coarse_tiles(grid: Grid) -> int:
-    """Number of times that :func:`coarse_heights` advances."""
-    return sum(1 for _ in split(grid, _TILE_SIDE))
 
 
 def _patches(grid: Grid) -> list[Tile]:

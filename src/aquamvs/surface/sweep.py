@@ -35,23 +35,25 @@ from ..numerics.filters import (
 )
 from ..numerics.pyramid import LevelView, build_pyramid, level_count
 from ..types import HeightMap, UndistortedViews
-from .evaluator import Pass, create_evaluator
+from .evaluator import Pass, TileEvaluator, create_evaluator, working_bytes
 from .grid import Grid, footprint, grid_over, median_gsd
 from .orthophoto import orthophoto
 from .planes import settle
 from .refine import TILE_SIDE, Estimate, motion_per_metre, refine, reselect
 from .search import (
     COARSE_STEP_PX,
+    COARSE_TILE_SIDE,
     RANGE_STEP_PX,
     HeightRange,
     coarse_heights,
-    coarse_tiles,
     find_height_range,
     plane_heights,
 )
 from .tiles import split
 from .visibility import Occlusion, hidden_cells
 
+_LEAST_TILE_SIDE = 16
+"""A tile's margin is about 13 cells wide: smaller ones would be margin and nothing else."""
 _DEEPEST_WATER = 2.0
 """Heights searched below the water surface when no range is given, metres."""
 _WATER_CLEARANCE = 1e-3
@@ -115,15 +117,36 @@ class SurfaceSweepOptions:
             views see.
         height_range: (z_min, z_max), world frame, metres; None: found between the water surface
             and 2 m below it.
+        tile_side: Cells along the tiles that are worked on: smaller ones take less memory and more
+            time, and change nothing but rounding.
+        workers: Most tiles that are worked on at a time; None: as many as there are threads.
     """
 
     spacing: float | None = None
     region_of_interest: tuple[float, float, float, float] | None = None
     height_range: tuple[float, float] | None = None
+    tile_side: int = TILE_SIDE
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.spacing is not None and not self.spacing > 0:
             raise ConfigError(f"spacing is {self.spacing}; expected a positive length in metres")
+        if self.tile_side < _LEAST_TILE_SIDE:
+            raise ConfigError(
+                f"tile_side is {self.tile_side} cells; expected {_LEAST_TILE_SIDE} or more"
+            )
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}; expected 1 or more")
+
+
+def tile_memory(view_count: int, tile_side: int) -> int:
+    """Memory that the sweep takes for every tile that is worked on at a time, bytes.
+
+    Args:
+        view_count: Views that are matched.
+        tile_side: See :class:`SurfaceSweepOptions`.
+    """
+    return max(working_bytes(plan, view_count, tile_side) for plan in LEVEL_PASSES + LAST_PASSES)
 
 
 def sweep_surface(
@@ -167,7 +190,7 @@ class _Sweep:
         self.level_count = level_count(short_side)
         pyramids = [build_pyramid(view, self.level_count) for view in views]
         self.levels: list[list[LevelView]] = [list(level) for level in zip(*pyramids, strict=True)]
-        self.coarsest = create_evaluator(self.levels[-1])
+        self.coarsest = self._evaluator(self.level_count - 1)
         self.done = self.total = 0
 
     def run(self) -> HeightMap:
@@ -176,6 +199,13 @@ class _Sweep:
         estimate, occlusion = self._refine(grids, z)
         self.levels.clear()  # what follows needs memory, and no pyramids
         return self._finish(grids[0], estimate, occlusion)
+
+    def _evaluator(self, level: int, *, cubic: bool = False) -> TileEvaluator:
+        """Of a level, held to the wanted number of workers."""
+        evaluator = create_evaluator(self.levels[level], cubic=cubic)
+        if self.options.workers is not None:
+            evaluator.workers = min(evaluator.workers, self.options.workers)
+        return evaluator
 
     def _coarse(self) -> tuple[list[Grid], Tensor]:
         """Grids of all levels, and the coarsest level's best planes without gaps."""
@@ -189,7 +219,8 @@ class _Sweep:
         heights = plane_heights(coarsest, grids[-1], height_range, COARSE_STEP_PX)
         self._expect(grids)
         planes = torch.tensor(heights, dtype=torch.float32, device=coarsest[0].gray.device)
-        z = coarse_heights(self.coarsest, grids[-1], planes, self._advance)
+        side = self._coarse_tile_side()
+        z = coarse_heights(self.coarsest, grids[-1], planes, self._advance, tile_side=side)
         return grids, _without_gaps(median3(z))
 
     def _refine(self, grids: list[Grid], z: Tensor) -> tuple[Estimate, Occlusion | None]:
@@ -200,7 +231,7 @@ class _Sweep:
         occlusion: Occlusion | None = None
         for level in reversed(range(self.level_count)):
             is_coarsest = level == self.level_count - 1
-            evaluator = self.coarsest if is_coarsest else create_evaluator(self.levels[level])
+            evaluator = self.coarsest if is_coarsest else self._evaluator(level)
             grid, motion = grids[level], 0.0
             for plan in LAST_PASSES if level == 0 else LEVEL_PASSES:
                 trusted, matched = 0.0, torch.ones_like(z, dtype=torch.bool)
@@ -215,12 +246,17 @@ class _Sweep:
                 motion = motion or self._motion(level, grid, z)
                 if not is_coarsest:  # planes know no relief yet
                     reach = LEVEL_PASSES[0].reach_px / motion
-                    z = reselect(evaluator, grid, z, matched, reach, trusted)
+                    side = self.options.tile_side
+                    z = reselect(evaluator, grid, z, matched, reach, trusted, tile_side=side)
                     occlusion = self._occlusion(z, grid, level)
                 if plan.cubic:
-                    evaluator = create_evaluator(self.levels[level], cubic=True)
+                    evaluator = self._evaluator(level, cubic=True)
                 step = plan.step_px / motion
-                estimate = refine(evaluator, grid, z, occlusion, plan, step, self._advance)
+                estimate = refine(
+                    evaluator,
+                    *(grid, z, occlusion, plan, step, self._advance),
+                    tile_side=self.options.tile_side,
+                )
                 previous, rode_on = plan, grid.spacing
         assert estimate is not None  # noqa: S101  (there is at least one level)
         return estimate, occlusion
@@ -287,15 +323,23 @@ class _Sweep:
             sigma=torch.where(matched, sigma, torch.nan),
             confidence=torch.where(matched, zncc.clamp(0, 1), 0.0),
             view_count=torch.where(matched, estimate.view_count, 0),
-            color=orthophoto(self.views, grid, z, occlusion),
+            color=orthophoto(
+                *(self.views, grid, z, occlusion),
+                tile_side=self.options.tile_side,
+                workers=self.options.workers,
+            ),
         )
 
     def _expect(self, grids: list[Grid]) -> None:
         """Count the steps of work that lie ahead."""
-        tiles = [sum(1 for _ in split(grid, TILE_SIDE)) for grid in grids]
+        tiles = [sum(1 for _ in split(grid, self.options.tile_side)) for grid in grids]
         passes = [len(LAST_PASSES)] + [len(LEVEL_PASSES)] * (len(grids) - 1)
-        ahead = coarse_tiles(grids[-1]) + sum(t * p for t, p in zip(tiles, passes, strict=True))
+        coarse = sum(1 for _ in split(grids[-1], self._coarse_tile_side()))
+        ahead = coarse + sum(t * p for t, p in zip(tiles, passes, strict=True))
         self.total = self.done + ahead
+
+    def _coarse_tile_side(self) -> int:
+        return min(COARSE_TILE_SIDE, self.options.tile_side)
 
     def _advance(self) -> None:
         self.done += 1
