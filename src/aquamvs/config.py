@@ -195,8 +195,9 @@ class RuntimeConfig(_Section):
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         save_consistency_maps: Write how many views agree on each pixel.
         quiet: No progress bars.
-        max_memory_gb: Memory that one frame's process may take, GiB; a run that needs more is
-            refused before it starts. null: what the machine has.
+        max_memory_gb: Memory that one frame's process may take, GiB. The surface sweep's tiles
+            shrink to fit; a run that needs more all the same is refused before it starts. null:
+            what the machine has.
     """
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"

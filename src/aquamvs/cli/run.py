@@ -24,7 +24,10 @@ def run(options: argparse.Namespace) -> int:
     if options.device is not None:
         config = config.with_device(options.device)
     pipeline = Pipeline(config)
-    memory = predict_memory(pipeline.inputs)
+    threads = None
+    if options.workers is not None and options.workers > 0:
+        threads = max(1, (os.cpu_count() or 1) // options.workers)
+    memory = predict_memory(pipeline.inputs, threads=threads)
     memory.check(processes=options.workers or 1)
     quiet = options.quiet or options.json or config.runtime.quiet
     if not quiet:
@@ -34,9 +37,6 @@ def run(options: argparse.Namespace) -> int:
     if options.workers is None and options.scheduler is None:
         summary = pipeline.run(progress=bars, resume=resume, told=bars.told)
     else:
-        threads = None
-        if options.workers is not None and options.workers > 0:
-            threads = max(1, (os.cpu_count() or 1) // options.workers)
         with connect(
             scheduler=options.scheduler,
             workers=options.workers,

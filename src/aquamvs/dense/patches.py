@@ -56,12 +56,13 @@ class RayField:
         """The rays of a level's pixels."""
         pixels = pixel_grid(view.size, dtype=torch.float64, device=view.gray.device)
         origin, direction = view.model.cast_ray(pixels)
-        slopes = [
-            torch.gradient(rays, dim=dim)[0] for rays in (origin, direction) for dim in (1, 0)
-        ]
-        rays = torch.stack([origin, direction, *slopes], dim=-2)
-        up = view.model.normal.to(rays)
-        return cls(view.size, rays.reshape(-1, 6, 3).float(), (up / up.norm()).float())
+        rays = torch.empty(*origin.shape[:2], 6, 3, device=origin.device)
+        rays[..., 0, :], rays[..., 1, :] = origin, direction
+        steps = [(values, dim) for values in (origin, direction) for dim in (1, 0)]
+        for place, (values, dim) in enumerate(steps, start=2):  # one at a time: bounds memory
+            rays[..., place, :] = torch.gradient(values, dim=dim)[0]
+        up = view.model.normal.to(origin)
+        return cls(view.size, rays.reshape(-1, 6, 3), (up / up.norm()).float())
 
     @property
     def origin(self) -> Tensor:

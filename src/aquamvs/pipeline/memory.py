@@ -1,15 +1,17 @@
-"""How much memory a frame will take, from sizes and settings, before anything is computed."""
+"""How much memory a frame will take, from sizes and settings, and how it is made to fit a limit."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import psutil
 import torch
 
 from ..errors import ConfigError
-from ..pathways import PipelineMode
+from ..pathways import MatcherType, PipelineMode
 from ..projection import RefractiveProjectionModel
+from ..surface import TILE_SIDE, tile_memory
 from ..surface.grid import footprint, median_gsd
 from ..types import View
 from .inputs import Inputs
@@ -24,39 +26,59 @@ class _Cost:
     Attributes:
         process_mb: A process that has loaded its packages and kernels, and no image, MiB.
         bytes_per_pixel: Per pixel of all views together: float32 images (12 bytes) and their like.
+        bytes_per_view_pixel: Per pixel of the largest view: what serves one view at a time.
         bytes_per_cell: Per cell of the surface sweep's grid.
     """
 
     process_mb: float
     bytes_per_pixel: float
+    bytes_per_view_pixel: float = 0.0
     bytes_per_cell: float = 0.0
 
 
 _COSTS = {
-    PipelineMode.SPARSE: _Cost(300, 40),
-    PipelineMode.FULL: _Cost(300, 190),
-    PipelineMode.SURFACE: _Cost(410, 70, 85),
+    PipelineMode.SPARSE: _Cost(340, 52),
+    PipelineMode.FULL: _Cost(470, 55, bytes_per_view_pixel=700),
+    PipelineMode.SURFACE: _Cost(470, 70, bytes_per_cell=85),
 }
+_NETWORK_MB = {MatcherType.LIGHTGLUE: 100.0, MatcherType.ROMA: 2600.0}
+"""What a learned matcher with the bundled weights adds to its process, MiB."""
 _SHALLOW, _DEEP = 0.05, 0.5
 """Depths of the scene that are assumed where nothing is known, metres. The deeper a scene, the
 larger is the area that two cameras see, but the fewer cells of the images' GSD it has: so shallow
 where cells are as large as the GSD, and deep where their size is given."""
+_TILE_SIDES = (TILE_SIDE, 112, 80, 56, 40)
+"""Sizes of the sweep's tiles, the fastest first: a margin of 18 cells on all sides is computed too,
+so that tiles of 40 cells take three times the work of their cells."""
+_LEAST_WORKERS = 4
+"""Tiles shrink so far that so many threads fit. It does not depend on the machine, so that the same
+limit gives the same tiles, and the same bytes, everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPrediction:
-    """Memory that one frame's process is expected to take at its peak.
+    """Memory that one frame's process is expected to take at its peak, and how it is kept to that.
 
     Attributes:
-        peak_mb: The process's largest resident memory, MiB.
+        peak_mb: The process's largest resident memory, MiB; NaN where it was not predicted.
         limit_mb: ``runtime.max_memory_gb``, MiB; None where it is not set.
+        tile_side: Cells along the surface sweep's tiles.
+        workers: Tiles that are worked on at a time; None: as many as there are threads.
     """
 
-    peak_mb: float
-    limit_mb: float | None
+    peak_mb: float = math.nan
+    limit_mb: float | None = None
+    tile_side: int = TILE_SIDE
+    workers: int | None = None
 
     def __str__(self) -> str:
-        return f"a frame will take about {self.peak_mb / 1024:.1f} GiB of memory"
+        text = f"a frame will take about {self.peak_mb / 1024:.1f} GiB of memory"
+        if self.workers is None:
+            return text
+        return (
+            f"{text}, with {self.workers} at a time of tiles of {self.tile_side} x "
+            f"{self.tile_side} cells"
+        )
 
     def check(self, *, processes: int = 1) -> None:
         """Refuse a run that would not fit.
@@ -83,25 +105,43 @@ class MemoryPrediction:
             )
 
 
-def predict_memory(inputs: Inputs) -> MemoryPrediction:
-    """Predict the peak memory of a frame.
+def predict_memory(inputs: Inputs, *, threads: int | None = None) -> MemoryPrediction:
+    """Predict the peak memory of a frame, and choose the tiles that keep it below the limit.
 
     Args:
         inputs: Of the run.
+        threads: Of the frame's process; torch's when absent.
 
     Returns:
-        The prediction, of the processor's memory; a learned matcher's network comes on top.
+        The prediction, of the processor's memory.
     """
     config, cameras = inputs.config, inputs.calibration.cameras
-    pixels = sum(camera.image_size[0] * camera.image_size[1] for camera in cameras.values())
+    sizes = [math.prod(camera.image_size) for camera in cameras.values()]
     cost = _COSTS[config.pipeline_mode]
-    peak = cost.bytes_per_pixel * pixels
-    if cost.bytes_per_cell:
-        peak += cost.bytes_per_cell * _cells(inputs)
+    work = cost.bytes_per_pixel * sum(sizes) + cost.bytes_per_view_pixel * max(sizes)
     limit = config.runtime.max_memory_gb
-    return MemoryPrediction(
-        cost.process_mb + peak / _MEGABYTE, None if limit is None else limit * 1024
-    )
+    limit_mb = None if limit is None else limit * 1024
+    if config.pipeline_mode is not PipelineMode.SURFACE:
+        network = _NETWORK_MB.get(config.matcher_type, 0.0)
+        return MemoryPrediction(cost.process_mb + network + work / _MEGABYTE, limit_mb)
+    work += cost.bytes_per_cell * _cells(inputs)
+    whole_mb = cost.process_mb + work / _MEGABYTE
+    return _with_tiles(whole_mb, limit_mb, len(sizes), threads or torch.get_num_threads())
+
+
+def _with_tiles(
+    whole_mb: float, limit_mb: float | None, views: int, threads: int
+) -> MemoryPrediction:
+    """The largest tiles that fit beside what the images and maps take, and how many at a time."""
+    if limit_mb is None:
+        tiles_mb = threads * tile_memory(views, TILE_SIDE) / _MEGABYTE
+        return MemoryPrediction(whole_mb + tiles_mb, None)
+    room_mb = limit_mb - whole_mb
+    each_mb = {side: tile_memory(views, side) / _MEGABYTE for side in _TILE_SIDES}
+    fitting = (side for side in _TILE_SIDES if _LEAST_WORKERS * each_mb[side] <= room_mb)
+    side = next(fitting, _TILE_SIDES[-1])
+    workers = min(threads, max(1, int(room_mb / each_mb[side])))
+    return MemoryPrediction(whole_mb + workers * each_mb[side], limit_mb, side, workers)
 
 
 def _cells(inputs: Inputs) -> float:

@@ -51,6 +51,7 @@ from ..triangulation import (
     triangulate,
 )
 from ..types import DepthMap, HeightMap, Matches, Mesh, PointCloud, UndistortedViews
+from .memory import MemoryPrediction
 from .timing import StageRecorder
 
 Progress = Callable[[Stage, int, int], None]
@@ -91,6 +92,7 @@ def reconstruct(
     *,
     recorder: StageRecorder | None = None,
     progress: Progress = no_progress,
+    memory: MemoryPrediction | None = None,
 ) -> Reconstruction:
     """Run the stages that the configuration's pathway names.
 
@@ -99,6 +101,8 @@ def reconstruct(
         config: Which pathway, and the stages' options.
         recorder: Measures the stages.
         progress: Told of every step.
+        memory: Tiles that keep below a limit; the largest and as many as there are threads when
+            absent.
 
     Returns:
         Cloud, mesh and what lies between.
@@ -110,7 +114,7 @@ def reconstruct(
     """
     recorder = recorder or StageRecorder(config.runtime.device)
     if config.pipeline_mode is PipelineMode.SURFACE:
-        return _sweep(views, config, recorder, progress)
+        return _sweep(views, config, recorder, progress, memory or MemoryPrediction())
     pairs = select_pairs(
         views,
         num_neighbors=config.sparse_matching.num_neighbors,
@@ -268,13 +272,19 @@ def _densify(
 
 
 def _sweep(
-    views: UndistortedViews, config: PipelineConfig, recorder: StageRecorder, progress: Progress
+    views: UndistortedViews,
+    config: PipelineConfig,
+    recorder: StageRecorder,
+    progress: Progress,
+    memory: MemoryPrediction,
 ) -> Reconstruction:
     section = config.reconstruction
     options = SurfaceSweepOptions(
         spacing=section.grid_resolution,
         region_of_interest=section.region_of_interest,
         height_range=section.height_range,
+        tile_side=memory.tile_side,
+        workers=memory.workers,
     )
     stage = Stage.SURFACE_SWEEP
     with recorder.stage(stage):
@@ -283,7 +293,7 @@ def _sweep(
         )
     with recorder.stage(Stage.FUSION):
         progress(Stage.FUSION, 0, 2)
-        depth_maps = depth_maps_from_surface(height_map, views)
+        depth_maps = depth_maps_from_surface(height_map, views, workers=memory.workers)
         progress(Stage.FUSION, 1, 2)
         cloud = cloud_from_height_map(height_map)
         progress(Stage.FUSION, 2, 2)

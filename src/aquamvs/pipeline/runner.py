@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..config import PipelineConfig
@@ -12,6 +13,7 @@ from ..errors import AquaMVSError
 from ..pathways import Stage
 from ..types import UndistortedViews
 from .inputs import Inputs, open_inputs
+from .memory import MemoryPrediction, predict_memory
 from .outputs import FrameFolder, frame_folder, is_finished, write_frame, write_report
 from .reconstruct import Progress, Reconstruction, no_progress, reconstruct
 from .timing import StageRecorder, Timing
@@ -98,6 +100,11 @@ class Pipeline:
     def config(self) -> PipelineConfig:
         """The configuration, with absolute paths."""
         return self.inputs.config
+
+    @cached_property
+    def memory(self) -> MemoryPrediction:
+        """What a frame will take in this process, and the tiles that keep it below the limit."""
+        return predict_memory(self.inputs)
 
     def run(
         self,
@@ -186,7 +193,9 @@ class Pipeline:
             progress(Stage.UNDISTORTION, 0, 1)
             views = self.inputs.read_views(frame)
             progress(Stage.UNDISTORTION, 1, 1)
-        result = reconstruct(views, self.config, recorder=recorder, progress=progress)
+        result = reconstruct(
+            views, self.config, recorder=recorder, progress=progress, memory=self.memory
+        )
         folder = (
             frame_folder(self.config.output_dir, frame)
             if output_dir is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from ..numerics.acceleration import in_parallel, worker_count
 from ..pixels import pixel_grid
@@ -42,7 +41,7 @@ def depth_maps_from_surface(
 
 def _depth_map(height_map: HeightMap, rays: SurfaceRays, view: View) -> DepthMap:
     confidence, sigma = height_map.confidence.flatten(), height_map.sigma.flatten()
-    rows_of: list[list[Tensor]] = [[], [], []]
+    maps = height_map.z.new_empty(3, *view.mask.shape)
     pixels = pixel_grid(view.size, device=height_map.z.device)
     with torch.inference_mode():
         for start in range(0, len(pixels), _ROWS_AT_ONCE):
@@ -51,14 +50,9 @@ def _depth_map(height_map: HeightMap, rays: SurfaceRays, view: View) -> DepthMap
             depth, cell = rays.meet(origin, direction)
             known = view.mask[rows] & (cell >= 0)
             cell = cell.clamp(min=0)
-            parts = (
-                torch.where(known, depth, torch.nan),
-                torch.where(known, confidence[cell], 0.0),
-                torch.where(known, sigma[cell] / direction[..., 2], torch.nan),
-            )
-            for part, target in zip(parts, rows_of, strict=True):
-                target.append(part)
-    maps = [torch.cat(parts) for parts in rows_of]
+            maps[0, rows] = torch.where(known, depth, torch.nan)
+            maps[1, rows] = torch.where(known, confidence[cell], 0.0)
+            maps[2, rows] = torch.where(known, sigma[cell] / direction[..., 2], torch.nan)
     return DepthMap(
         view.name, depth=maps[0], confidence=maps[1], sigma=maps[2], K=view.model.K.double()
     )
