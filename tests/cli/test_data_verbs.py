@@ -234,4 +234,27 @@ def test_cameras_and_height_maps_are_exported(
     assert "rays bend" in shown(capsys, *arguments, "--format", "colmap", code=2)["error"]
     heights = output / "surface" / "height_map.npz"
     arguments = ["export-heights", heights, "--output", tmp_path / "h.nc"]
-    assert Path(shown(capsys, *arguments)["file"]).read_bytes().startswith(b"CDF\x02")
+    assert Path(shown(capsys, *arguments)["files"][0]).read_bytes().startswith(b"CDF\x02")
+
+
+def test_the_height_maps_of_a_run_become_one_store_or_a_file_each(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import xarray
+
+    for frame in ("frame_000002", "frame_000004"):
+        shutil.copytree(output / "surface", tmp_path / "run" / frame / "surface")
+    arguments = ["export-heights", tmp_path / "run", "--format"]
+    store = shown(capsys, *arguments, "zarr", "--interval", "0.5")["files"]
+    assert store == [str(tmp_path / "run" / "heights.zarr")]
+    with xarray.open_zarr(store[0], consolidated=False) as series:
+        assert series.time.to_numpy().tolist() == [1.0, 2.0]
+        assert np.isfinite(series.z.to_numpy()).any()
+    assert "not empty" in shown(capsys, *arguments, "zarr", code=2)["error"]
+    assert shown(capsys, *arguments, "zarr", "--overwrite")["files"] == store
+    tiffs = shown(capsys, *arguments, "geotiff", "--output", tmp_path / "tiffs")["files"]
+    assert [Path(path).name for path in tiffs] == ["frame_000002.tif", "frame_000004.tif"]
+    assert all(Path(path).is_file() for path in tiffs)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds 0 height maps" in shown(capsys, "export-heights", empty, code=2)["error"]

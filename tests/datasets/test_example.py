@@ -14,9 +14,9 @@ from aquamvs.datasets import (
     make_rig,
     write_dataset,
 )
-from aquamvs.datasets.storage import new_folder
 from aquamvs.errors import DataError
 from aquamvs.io import read_image, read_mask
+from aquamvs.io.storage import new_folder
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from .arguments import add_verbosity
 
 if TYPE_CHECKING:
@@ -119,13 +119,9 @@ def _check(options: argparse.Namespace) -> None:
 def _height_maps(given: list[Path]) -> list[Path]:
     """The height maps of a run's output folder, or those that were named."""
     if len(given) == 1 and given[0].is_dir():
-        found = sorted(given[0].glob("frame_*/surface/height_map.npz"))
-        if len(found) < 2:
-            raise DataError(
-                f"{given[0]} holds {len(found)} height maps (frame_*/surface/height_map.npz); "
-                "expected at least two: run pipeline_mode surface over two frames or more"
-            )
-        return found
+        from ..pipeline import finished_height_maps
+
+        return finished_height_maps(given[0], least=2)
     if len(given) < 2:
         raise ConfigError(
             f"one height map was given ({given[0]}); expected two or more, or the output folder of "

@@ -15,6 +15,7 @@ from .output import key_values, print_result, table
 
 PRESETS = ("fast", "balanced", "quality")
 CAMERA_FORMATS = ("colmap", "nerfstudio", "rays")
+HEIGHT_FORMATS = {"netcdf": ".nc", "geotiff": ".tif", "zarr": ".zarr"}
 MESH_FORMATS = ("obj", "stl", "glb", "ply")
 
 
@@ -157,23 +158,78 @@ def export_cameras(options: argparse.Namespace) -> int:
 def add_export_heights(commands: Commands) -> None:
     """Describe ``export-heights``."""
     parser = add_command(
-        commands, "export-heights", "Convert a height map to NetCDF, which GIS and xarray read."
+        commands,
+        "export-heights",
+        "Convert height maps for GIS and xarray, with units and coordinates; a run's maps also as "
+        "one store.",
     )
-    parser.add_argument("input", type=Path, metavar="INPUT", help="height map (npz)")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="file to write (default: INPUT.nc beside)"
+        "input",
+        type=Path,
+        metavar="INPUT",
+        help="height map (npz), or the output folder of a run: the maps of all its frames",
     )
+    parser.add_argument(
+        "--format",
+        choices=tuple(HEIGHT_FORMATS),
+        default="netcdf",
+        help="netcdf; geotiff (extra export); zarr (extra export): all frames in one store "
+        "(default netcdf)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="file to write (zarr: store); for a folder of netcdf or geotiff files a folder "
+        "(default: beside each map; zarr: heights.zarr in INPUT)",
+    )
+    parser.add_argument(
+        "--interval",
+        type=float,
+        metavar="SECONDS",
+        help="zarr: time from one frame number to the next; adds the coordinate time",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="zarr: replace a store")
     add_verbosity(parser)
 
 
 def export_heights(options: argparse.Namespace) -> int:
-    """Convert the height map."""
-    from ..io import load_height_map, save_netcdf
+    """Convert the height maps."""
+    from ..io import load_height_map, save_geotiff, save_height_series, save_netcdf
+    from ..pipeline import finished_height_maps
+    from .progress import line_printer
 
-    path = options.output or options.input.with_suffix(".nc")
-    save_netcdf(path, load_height_map(options.input))
-    print_result(options, {"file": path}, str(path))
+    is_folder = options.input.is_dir()
+    maps = finished_height_maps(options.input) if is_folder else [options.input]
+    suffix = HEIGHT_FORMATS[options.format]
+    if suffix == ".zarr":
+        default = options.input / "heights" if is_folder else options.input
+        paths = [options.output or default.with_suffix(suffix)]
+        show = line_printer(quiet=options.quiet or options.json)
+        save_height_series(
+            *(paths[0], maps),
+            interval=options.interval,
+            overwrite=options.overwrite,
+            progress=show,
+        )
+        if show is not None:
+            show("")
+    else:
+        save = save_netcdf if suffix == ".nc" else save_geotiff
+        paths = [_height_export(path, options, suffix) for path in maps]
+        for source, path in zip(maps, paths, strict=True):
+            save(path, load_height_map(source))
+    print_result(options, {"files": paths}, "\n".join(map(str, paths)))
     return EXIT_DONE
+
+
+def _height_export(source: Path, options: argparse.Namespace, suffix: str) -> Path:
+    """Where a height map's file goes."""
+    if options.output is None:
+        return source.with_suffix(suffix)
+    output: Path = options.output
+    frame = source.absolute().parents[1].name
+    return output / f"{frame}{suffix}" if options.input.is_dir() else output
 
 
 def add_export_mesh(commands: Commands) -> None:
@@ -230,7 +286,22 @@ def add_temporal_filter(commands: Commands) -> None:
         "--output-dir",
         type=Path,
         metavar="DIR",
-        help="folder to write a folder of PNG files per input into (default: INPUT_median beside)",
+        help="folder to write a folder of PNG files, or a video, per input into (default: "
+        "INPUT_median beside)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("png", "video"),
+        default="png",
+        help="png: numbered images; video: lossless (FFV1 in Matroska), shown when the input's "
+        "frames are (default png)",
+    )
+    parser.add_argument(
+        "--frame-rate",
+        type=float,
+        default=30.0,
+        metavar="HZ",
+        help="of a video made of inputs without timestamps (default 30)",
     )
     parser.add_argument(
         "--window", type=int, default=30, metavar="N", help="frames of a median (default 30)"
@@ -260,11 +331,13 @@ def temporal_filter(options: argparse.Namespace) -> int:
         window=options.window,
         step=options.framestep,
         window_step=options.window_step,
+        as_video=options.format == "video",
+        frame_rate=options.frame_rate,
         progress=show,
     )
     if show is not None:
         show("")
-    rows = [("folder", "frames"), *((str(path), str(count)) for path, count in written.items())]
+    rows = [("written", "frames"), *((str(path), str(count)) for path, count in written.items())]
     print_result(options, {"frames": written}, table(rows))
     return EXIT_DONE
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..calibration import CalibrationData
 from ..errors import DataError
 from ..io import atomic_path, write_image
+from ..io.storage import new_folder
 from ..types import DepthMap
 from .builder import make_scene
 from .ground_truth import save_frame_truth, save_provenance, true_surface
@@ -23,7 +24,6 @@ from .render import render_view, true_depth
 from .rigs import make_rig, resize_rig, save_calibration
 from .scene import Scene, SceneKind, SceneOptions
 from .solids import Part
-from .storage import new_folder
 
 Progress = Callable[[str], None]
 """Called with a line about what has been written."""

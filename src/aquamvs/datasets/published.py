@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..io import cache_folder
+from ..io.storage import new_folder
 from .archive import extract_zip
-from .storage import new_folder
 
 DOI = "10.5281/zenodo.18702024"
 ARCHIVE = "aquamvs-example-dataset.zip"

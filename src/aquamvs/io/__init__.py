@@ -14,6 +14,8 @@ from .atomic import atomic_path, remove_leftovers
 from .cache import CACHE_VARIABLE, cache_folder
 from .camera_export import CameraFormat, export_cameras
 from .frames import FrameSources, open_source, open_sources
+from .geotiff import save_geotiff
+from .height_series import save_height_series
 from .images import image_size, read_image, read_mask, write_image
 from .mesh_export import export_mesh
 from .netcdf import save_netcdf
@@ -21,6 +23,7 @@ from .ply import load_mesh, load_point_cloud, ply_elements, save_mesh, save_poin
 from .sources import IMAGE_SUFFIXES, FrameSource, ImageFolder
 from .temporal import filter_inputs, temporal_median
 from .video import VIDEO_SUFFIXES, VideoFile
+from .video_writer import write_video
 
 __all__ = [
     "CACHE_VARIABLE",
@@ -52,10 +55,13 @@ __all__ = [
     "remove_leftovers",
     "save_arrays",
     "save_depth_map",
+    "save_geotiff",
     "save_height_map",
+    "save_height_series",
     "save_mesh",
     "save_netcdf",
     "save_point_cloud",
     "temporal_median",
     "write_image",
+    "write_video",
 ]

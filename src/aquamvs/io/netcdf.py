@@ -10,14 +10,7 @@ import numpy as np
 from ..errors import DataError
 from ..types import HeightMap
 from .atomic import atomic_path
-
-_VARIABLES: dict[str, tuple[str, dict[str, str]]] = {
-    "z": ("f4", {"units": "m", "long_name": "depth of the surface (world Z)", "positive": "down"}),
-    "sigma": ("f4", {"units": "m", "long_name": "1-sigma uncertainty of z"}),
-    "confidence": ("f4", {"units": "1", "long_name": "confidence of z, 0 to 1"}),
-    "view_count": ("i4", {"units": "1", "long_name": "views that support the cell"}),
-}
-_FRAME = "AquaCal world: origin at the reference camera, X and Y horizontal, Z down into the water"
+from .height_fields import AXES, COLOR, HEIGHT_FIELDS, WORLD_FRAME, cell_centres, color_levels
 
 
 def save_netcdf(path: str | Path, height_map: HeightMap) -> None:
@@ -41,21 +34,19 @@ def save_netcdf(path: str | Path, height_map: HeightMap) -> None:
     with atomic_path(path) as temporary, netcdf_file(temporary, "w", version=2) as file:
         file.Conventions = "CF-1.11"
         file.title = "AquaMVS height map"
-        file.comment = _FRAME
+        file.comment = WORLD_FRAME
         for name, count, start in (
             ("y", rows, height_map.y0),
             ("x", columns, height_map.x0),
         ):
             file.createDimension(name, count)
-            values = start + height_map.spacing * np.arange(count)
-            _add(file, name, values, "f8", (name,), {"units": "m", "long_name": f"world {name}"})
+            values = cell_centres(start, height_map.spacing, count)
+            _add(file, name, values, "f8", (name,), AXES[name])
         file.createDimension("rgb", 3)
-        for name, (kind, attributes) in _VARIABLES.items():
-            values = getattr(height_map, name).cpu().numpy()
-            _add(file, name, values, kind, ("y", "x"), attributes)
-        color = (height_map.color.nan_to_num(0.0).clamp(0, 1) * 255).round().cpu().numpy()
-        attributes = {"units": "1", "long_name": "orthophoto, 0 to 255"}
-        _add(file, "color", color, "i2", ("y", "x", "rgb"), attributes)
+        for field in HEIGHT_FIELDS:
+            kind = np.dtype(field.dtype).str[1:]
+            _add(file, field.name, field.values(height_map), kind, ("y", "x"), field.attributes)
+        _add(file, "color", color_levels(height_map), "i2", ("y", "x", "rgb"), COLOR)
 
 
 def _add(

@@ -3,7 +3,7 @@
 from .distributed import connect, run_distributed
 from .inputs import Inputs, open_inputs
 from .memory import MemoryPrediction, predict_memory
-from .outputs import FrameFolder, frame_folder, versions
+from .outputs import FrameFolder, finished_height_maps, frame_folder, versions
 from .reconstruct import Progress, Reconstruction, no_progress, reconstruct, weights_label
 from .references import export_references
 from .runner import FrameResult, FrameStatus, Pipeline, RunSummary
@@ -25,6 +25,7 @@ __all__ = [
     "Timing",
     "connect",
     "export_references",
+    "finished_height_maps",
     "frame_folder",
     "no_progress",
     "open_inputs",

@@ -36,6 +36,25 @@ _MAX_REPORT_BYTES = 1 << 24
 _REPORTED_PACKAGES = ("aquamvs", "kornia", "numpy", "opencv-python-headless", "torch")
 
 
+def finished_height_maps(output_dir: Path, *, least: int = 1) -> list[Path]:
+    """Height maps of a run's frames, in order.
+
+    Args:
+        output_dir: Of the run.
+        least: Number of maps that are needed.
+
+    Raises:
+        DataError: There are fewer.
+    """
+    found = sorted(output_dir.glob("frame_*/surface/height_map.npz"))
+    if len(found) < least:
+        raise DataError(
+            f"{output_dir} holds {len(found)} height maps (frame_*/surface/height_map.npz); "
+            f"expected {least} or more: run pipeline_mode surface"
+        )
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class FrameFolder:
     """Where the results of one frame are.
