@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from ..errors import ConfigError, DataError
 from .frames import open_source
 from .images import write_image
 from .sources import IMAGE_SUFFIXES, FrameSource
-from .video import VIDEO_SUFFIXES
+from .video import VIDEO_SUFFIXES, VideoFile
+from .video_writer import write_video
 
 _ROWS_AT_ONCE = 64
 """Rows whose median is taken at a time: partitioning copies the whole window otherwise."""
@@ -89,6 +91,8 @@ def filter_inputs(
     window: int = 30,
     step: int = 1,
     window_step: int = 1,
+    as_video: bool = False,
+    frame_rate: float = 30.0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, int]:
     """Write the median images of a video, a folder of images, or every one in a folder.
@@ -96,35 +100,72 @@ def filter_inputs(
     Args:
         source: Video or folder.
         output_dir: Folder that gets a folder of PNG files ``frame_000000.png`` per input, named
-            after it and numbered by the input's frames; ``<source>_median`` beside when absent.
+            after it and numbered by the input's frames, or a video per input;
+            ``<source>_median`` beside when absent.
         window: See :func:`temporal_median`.
         step: See :func:`temporal_median`.
         window_step: See :func:`temporal_median`.
+        as_video: Write lossless videos (see :func:`write_video`) whose frames are shown when the
+            input's are.
+        frame_rate: Of inputs that have no timestamps, Hz.
         progress: Called with a line for every image.
 
     Returns:
-        Folder written to number of images in it.
+        Folder or video written to number of images in it.
 
     Raises:
-        ConfigError: See :func:`temporal_median`.
-        DataError: There is no input, one cannot be read, or a folder not be written.
+        ConfigError: See :func:`temporal_median`; the frame rate is not positive.
+        DataError: There is no input, one cannot be read, two would be written to one place, or a
+            place cannot be written.
     """
+    if not 0 < frame_rate < math.inf:
+        raise ConfigError(f"frame_rate is {frame_rate}; expected a positive number of Hz")
     source = Path(source)
     base = source.with_name(f"{source.stem}_median") if output_dir is None else Path(output_dir)
-    written = {}
+    written: dict[str, int] = {}
     for path in _inputs(source):
-        folder = base / (path.stem if path.is_file() else path.name)
-        medians = temporal_median(
-            open_source(path), window=window, step=step, window_step=window_step
+        frames = open_source(path)
+        medians = _told(
+            temporal_median(frames, window=window, step=step, window_step=window_step),
+            path.name,
+            progress,
         )
-        count = 0
-        for frame, image in medians:
-            write_image(folder / f"frame_{frame:06d}.png", image)
-            count += 1
-            if progress is not None:
-                progress(f"{path.name}: frame {frame}")
-        written[str(folder)] = count
+        target = base / (path.stem if path.is_file() else path.name)
+        if as_video:
+            target = target.with_name(f"{target.name}.mkv")
+        if str(target) in written:
+            raise DataError(f"two inputs in {source} would both be written to {target}")
+        if as_video:
+            times = _times(frames, frame_rate)
+            written[str(target)] = write_video(
+                target, ((times[frame], image) for frame, image in medians)
+            )
+        else:
+            written[str(target)] = _write_images(target, medians)
     return written
+
+
+def _told(
+    medians: Iterator[tuple[int, Tensor]], name: str, progress: Callable[[str], None] | None
+) -> Iterator[tuple[int, Tensor]]:
+    for frame, image in medians:
+        yield frame, image
+        if progress is not None:
+            progress(f"{name}: frame {frame}")
+
+
+def _write_images(folder: Path, medians: Iterator[tuple[int, Tensor]]) -> int:
+    count = 0
+    for frame, image in medians:
+        write_image(folder / f"frame_{frame:06d}.png", image)
+        count += 1
+    return count
+
+
+def _times(source: FrameSource, frame_rate: float) -> Sequence[float]:
+    """When each frame is shown, seconds."""
+    own = source.times if isinstance(source, VideoFile) else None
+    return own or [index / frame_rate for index in range(source.frame_count)]
 
 
 def _inputs(source: Path) -> list[Path]:
