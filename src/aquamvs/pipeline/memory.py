@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from ..errors import ConfigError
+from ..matching import MATCHERS
 from ..pathways import MatcherType, PipelineMode
 from ..projection import RefractiveProjectionModel
 from ..surface import TILE_SIDE, tile_memory
@@ -39,10 +40,12 @@ class _Cost:
 _COSTS = {
     PipelineMode.SPARSE: _Cost(340, 52),
     PipelineMode.FULL: _Cost(470, 55, bytes_per_view_pixel=700),
-    PipelineMode.SURFACE: _Cost(470, 70, bytes_per_cell=85),
+    PipelineMode.SURFACE: _Cost(510, 66, bytes_per_cell=78),
 }
-_NETWORK_MB = {MatcherType.LIGHTGLUE: 100.0, MatcherType.ROMA: 2600.0}
+_NETWORK_MB = {MatcherType.LIGHTGLUE: 60.0, MatcherType.ROMA: 360.0}
 """What a learned matcher with the bundled weights adds to its process, MiB."""
+_BYTES_PER_CORRESPONDENCE = 370
+"""Of a dense matcher's correspondences while they are triangulated, all pairs together."""
 _SHALLOW, _DEEP = 0.05, 0.5
 """Depths of the scene that are assumed where nothing is known, metres. The deeper a scene, the
 larger is the area that two cameras see, but the fewer cells of the images' GSD it has: so shallow
@@ -122,6 +125,7 @@ def predict_memory(inputs: Inputs, *, threads: int | None = None) -> MemoryPredi
     limit = config.runtime.max_memory_gb
     limit_mb = None if limit is None else limit * 1024
     if config.pipeline_mode is not PipelineMode.SURFACE:
+        work += _BYTES_PER_CORRESPONDENCE * _correspondences(inputs)
         network = _NETWORK_MB.get(config.matcher_type, 0.0)
         return MemoryPrediction(cost.process_mb + network + work / _MEGABYTE, limit_mb)
     work += cost.bytes_per_cell * _cells(inputs)
@@ -142,6 +146,18 @@ def _with_tiles(
     side = next(fitting, _TILE_SIDES[-1])
     workers = min(threads, max(1, int(room_mb / each_mb[side])))
     return MemoryPrediction(whole_mb + workers * each_mb[side], limit_mb, side, workers)
+
+
+def _correspondences(inputs: Inputs) -> int:
+    """Most correspondences of a dense matcher; 0 for a sparse one, whose keypoints are few."""
+    config, calibration = inputs.config, inputs.calibration
+    if MATCHERS[config.matcher_type].kind == "sparse":
+        return 0
+    pairs = len(calibration.ring_cameras) * min(
+        config.sparse_matching.num_neighbors + len(calibration.auxiliary_cameras),
+        len(calibration.cameras) - 1,
+    )
+    return pairs * config.dense_matching.max_correspondences
 
 
 def _cells(inputs: Inputs) -> float:
