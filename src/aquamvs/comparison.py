@@ -39,7 +39,13 @@ Errors = DepthErrors | HeightErrors | CloudErrors | CloudScores | MeshErrors
 
 
 class Kind(StrEnum):
-    """What a file holds."""
+    """What a file holds.
+
+    Example:
+        >>> from aquamvs.comparison import Kind
+        >>> [kind.value for kind in Kind]
+        ['depth map', 'folder of depth maps', 'height map', 'true surface', 'point cloud', 'mesh']
+    """
 
     DEPTH = "depth map"
     DEPTHS = "folder of depth maps"
@@ -57,6 +63,15 @@ class Comparison:
         estimate: Kind of what was judged.
         truth: Kind of what it was judged by.
         errors: The errors, metres.
+
+    Example:
+        >>> from aquamvs.comparison import compare_files
+        >>> from aquamvs.io import save_mesh
+        >>> save_mesh("surface.ply", made.mesh)
+        >>> truth_path = folder / "ground_truth/frame_000000/surface.npz"
+        >>> compared = compare_files("surface.ply", truth_path)
+        >>> compared.estimate.value, compared.truth.value
+        ('mesh', 'true surface')
     """
 
     estimate: Kind
@@ -84,6 +99,14 @@ def compare_files(
 
     Raises:
         DataError: A file is missing, damaged or of an unknown kind, or the two do not compare.
+
+    Example:
+        >>> from aquamvs.comparison import compare_files
+        >>> from aquamvs.io import save_mesh
+        >>> save_mesh("surface.ply", made.mesh)
+        >>> errors = compare_files("surface.ply", "surface.ply").errors
+        >>> errors.to_truth.max_abs < 1e-6
+        True
     """
     estimate, truth = Path(estimate), Path(truth)
     kinds = kind_of(estimate), kind_of(truth)
@@ -95,6 +118,11 @@ def kind_of(path: Path) -> Kind:
 
     Raises:
         DataError: It does not exist or is of no known kind.
+
+    Example:
+        >>> from aquamvs.comparison import kind_of
+        >>> kind_of(folder / "ground_truth/frame_000000/surface.npz").value
+        'true surface'
     """
     if path.is_dir():
         if any(path.glob("*.npz")):

@@ -90,6 +90,11 @@ class PreprocessingConfig(_Section):
         frame_start: First frame.
         frame_stop: End of the range (exclusive); null: the last frame.
         frame_step: Every how many frames.
+
+    Example:
+        >>> from aquamvs.config import PreprocessingConfig
+        >>> PreprocessingConfig(frame_start=10, frame_stop=20, frame_step=5).color_norm_enabled
+        False
     """
 
     color_norm_enabled: bool = False
@@ -119,6 +124,11 @@ class SparseMatchingConfig(_Section):
         filter_threshold: Smallest match score of LightGlue; null: what suits its weights.
         weights: Of LightGlue: ``bundled`` (part of AquaMVS, on SIFT keypoints), ``official``
             (downloaded once), or a folder with the checkpoint files.
+
+    Example:
+        >>> from aquamvs.config import SparseMatchingConfig
+        >>> SparseMatchingConfig(max_keypoints=2048).weights
+        'bundled'
     """
 
     extractor_type: Literal["aliked", "disk", "superpoint", "sift"] | None = None
@@ -140,6 +150,11 @@ class DenseMatchingConfig(_Section):
         max_correspondences: Per pair.
         weights: ``bundled`` (part of AquaMVS), ``official`` (RoMa v2, extra ``roma``, downloaded
             once), or RoMa v2's checkpoint file.
+
+    Example:
+        >>> from aquamvs.config import DenseMatchingConfig
+        >>> DenseMatchingConfig(certainty_threshold=0.7).max_correspondences
+        100000
     """
 
     certainty_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -163,6 +178,11 @@ class ReconstructionConfig(_Section):
         region_of_interest: [x_min, y_min, x_max, y_max] of the world frame, metres; null: all that
             two cameras see.
         height_range: [z_min, z_max] of the world frame, metres; null: found by the engine.
+
+    Example:
+        >>> from aquamvs.config import ReconstructionConfig
+        >>> ReconstructionConfig(height_range=(0.9, 1.3)).surface_method
+        'heightfield'
     """
 
     num_depths: Annotated[int, Field(ge=8, le=4096)] | None = None
@@ -198,6 +218,11 @@ class RuntimeConfig(_Section):
         max_memory_gb: Memory that one frame's process may take, GiB. The surface sweep's tiles
             shrink to fit; a run that needs more all the same is refused before it starts. null:
             what the machine has.
+
+    Example:
+        >>> from aquamvs.config import RuntimeConfig
+        >>> RuntimeConfig(max_memory_gb=4).device
+        'cpu'
     """
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
@@ -221,6 +246,12 @@ class PipelineConfig(_Section):
         dense_matching: See :class:`DenseMatchingConfig`.
         reconstruction: See :class:`ReconstructionConfig`.
         runtime: See :class:`RuntimeConfig`.
+
+    Example:
+        >>> from aquamvs.config import PipelineConfig
+        >>> config.to_yaml("mine.yaml")
+        >>> PipelineConfig.from_yaml("mine.yaml").pipeline_mode.value
+        'surface'
     """
 
     calibration_path: Place

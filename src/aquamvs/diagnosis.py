@@ -35,7 +35,13 @@ _SELF_TEST_LIMIT_GSD = 1.0
 
 
 class Finding(StrEnum):
-    """How a check came out."""
+    """How a check came out.
+
+    Example:
+        >>> from aquamvs.diagnosis import Finding
+        >>> [finding.value for finding in Finding]
+        ['ok', 'note', 'FAILED']
+    """
 
     OK = "ok"
     NOTE = "note"
@@ -50,6 +56,12 @@ class Check:
         name: What was checked.
         finding: How it came out; a note is nothing that must be there.
         found: What was found.
+
+    Example:
+        >>> from aquamvs.diagnosis import Finding, diagnose
+        >>> check = next(diagnose(self_test=False))
+        >>> bool(check.name), check.finding in Finding
+        (True, True)
     """
 
     name: str
@@ -65,6 +77,11 @@ def diagnose(*, self_test: bool = True) -> Iterator[Check]:
 
     Yields:
         The checks, each when it is done.
+
+    Example:
+        >>> from aquamvs.diagnosis import Finding, diagnose
+        >>> [check.name for check in diagnose(self_test=False) if check.finding is Finding.FAILED]
+        []
     """
     yield from _versions()
     yield from _machine()

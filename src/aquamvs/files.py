@@ -33,6 +33,10 @@ def check_file(
     Raises:
         AquaMVSError: Of the class ``error``: it is missing, not accessible, no plain file, or
             larger.
+
+    Example:
+        >>> from aquamvs.files import check_file
+        >>> check_file(folder / "config.yaml", "configuration", max_bytes=1_000_000)
     """
     try:
         found = path.stat()
@@ -50,7 +54,13 @@ def check_file(
 
 
 def shortened(value: object, limit: int = 80) -> str:
-    """A value from outside as a message shows it: its first characters."""
+    """A value from outside as a message shows it: its first characters.
+
+    Example:
+        >>> from aquamvs.files import shortened
+        >>> shortened("x" * 100, 8)
+        'xxxxxxxx…'
+    """
     text = str(value)
     return text if len(text) <= limit else f"{text[:limit]}…"
 
@@ -62,6 +72,11 @@ def load_json(
 
     Raises:
         AquaMVSError: Of the class ``error``: see :func:`check_file`; or the file is no JSON object.
+
+    Example:
+        >>> from aquamvs.files import load_json
+        >>> load_json(folder / "calibration.json", "calibration", max_bytes=1_000_000)["version"]
+        '1.0'
     """
     check_file(path, what, max_bytes=max_bytes, error=error)
     try:
@@ -91,6 +106,13 @@ def open_zip(path: Path, *, max_directory_bytes: int) -> Iterator[zipfile.ZipFil
         zipfile.BadZipFile: No zip archive, or its table is larger. All that zipfile raises in the
             block on damaged archives is turned into this error.
         OSError: The file cannot be read.
+
+    Example:
+        >>> from aquamvs.files import open_zip
+        >>> path = folder / "ground_truth/frame_000000/surface.npz"
+        >>> with open_zip(path, max_directory_bytes=200_000) as archive:
+        ...     "z.npy" in archive.namelist()
+        True
     """
     try:
         with _LimitedReader(FileIO(path)) as file:

@@ -5,7 +5,13 @@ from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """Stage names as they appear in reports and timings, in the order of execution."""
+    """Stage names as they appear in reports and timings, in the order of execution.
+
+    Example:
+        >>> from aquamvs.pathways import Stage
+        >>> print(*Stage)
+        undistortion sparse_matching dense_matching triangulation depth_estimation ...
+    """
 
     UNDISTORTION = "undistortion"
     SPARSE_MATCHING = "sparse_matching"
@@ -18,7 +24,13 @@ class Stage(StrEnum):
 
 
 class PipelineMode(StrEnum):
-    """How far the reconstruction goes, and by which engine."""
+    """How far the reconstruction goes, and by which engine.
+
+    Example:
+        >>> from aquamvs.pathways import PipelineMode
+        >>> [mode.value for mode in PipelineMode]
+        ['sparse', 'full', 'surface']
+    """
 
     SPARSE = "sparse"
     FULL = "full"
@@ -26,7 +38,13 @@ class PipelineMode(StrEnum):
 
 
 class MatcherType(StrEnum):
-    """Which matcher finds correspondences (not used by the surface sweep)."""
+    """Which matcher finds correspondences (not used by the surface sweep).
+
+    Example:
+        >>> from aquamvs.pathways import MatcherType
+        >>> [matcher.value for matcher in MatcherType]
+        ['lightglue', 'roma', 'sift']
+    """
 
     LIGHTGLUE = "lightglue"
     ROMA = "roma"
@@ -43,6 +61,12 @@ class Pathway:
         pipeline_mode: Engine.
         matcher_type: Matcher, or None where the engine needs none.
         stages: Stage names in the order in which they run.
+
+    Example:
+        >>> from aquamvs.pathways import MatcherType, PipelineMode, find_pathway
+        >>> pathway = find_pathway(PipelineMode.FULL, MatcherType.ROMA)
+        >>> pathway.name, pathway.slug
+        ('RoMa + full', 'roma_full')
     """
 
     name: str
@@ -99,7 +123,13 @@ PATHWAYS: tuple[Pathway, ...] = (
 
 
 def find_pathway(mode: PipelineMode, matcher: MatcherType) -> Pathway:
-    """The pathway that a configuration's ``pipeline_mode`` and ``matcher_type`` select."""
+    """The pathway that a configuration's ``pipeline_mode`` and ``matcher_type`` select.
+
+    Example:
+        >>> from aquamvs.pathways import MatcherType, PipelineMode, find_pathway
+        >>> find_pathway(PipelineMode.SURFACE, MatcherType.SIFT).name
+        'Surface sweep'
+    """
     for pathway in PATHWAYS:
         if pathway.pipeline_mode is mode and pathway.matcher_type in (matcher, None):
             return pathway

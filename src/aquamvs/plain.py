@@ -12,6 +12,12 @@ def plain(value: Any) -> Any:
 
     Dataclasses become dicts, tensors and arrays lists, paths and keys strings, and numbers that are
     not finite None, for JSON has no NaN.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.plain import plain
+        >>> plain({"depth": torch.tensor([1.0, float("nan")])})
+        {'depth': [1.0, None]}
     """
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}

@@ -16,7 +16,13 @@ from .pathways import MatcherType, PipelineMode
 
 
 class Preset(StrEnum):
-    """How much time a frame may take."""
+    """How much time a frame may take.
+
+    Example:
+        >>> from aquamvs.setup import Preset
+        >>> [preset.value for preset in Preset]
+        ['fast', 'balanced', 'quality']
+    """
 
     FAST = "fast"
     BALANCED = "balanced"
@@ -50,6 +56,12 @@ class InputMatch:
         not_calibrated: Inputs whose camera the calibration does not have: camera name to input.
         without_input: Calibrated cameras for which nothing was found.
         ignored: Videos and folders whose name the pattern does not fit.
+
+    Example:
+        >>> from aquamvs.setup import match_inputs
+        >>> match = match_inputs(folder / "images", rig)
+        >>> list(match.matched), match.without_input
+        (['cam0', 'cam1', 'cam2', 'cam3', 'cam4'], ())
     """
 
     matched: dict[str, Path]
@@ -76,6 +88,11 @@ def match_inputs(
         ConfigError: The pattern is no regular expression with a group, or two inputs are of one
             camera.
         DataError: The folder does not exist or holds neither videos nor folders of images.
+
+    Example:
+        >>> from aquamvs.setup import match_inputs
+        >>> match_inputs(folder / "images", rig, pattern="(cam[0-9])").matched["cam0"].name
+        'cam0'
     """
     expression = _compiled(pattern)
     found: dict[str, Path] = {}
@@ -120,6 +137,13 @@ def first_config(
 
     Raises:
         ConfigError: A calibrated camera has no input, or fewer than two cameras have one.
+
+    Example:
+        >>> from aquamvs.setup import Preset, first_config, match_inputs
+        >>> match = match_inputs(folder / "images", rig)
+        >>> first = first_config(match, folder / "calibration.json", "output", preset=Preset.FAST)
+        >>> first.pipeline_mode.value
+        'sparse'
     """
     if match.without_input:
         raise ConfigError(

@@ -33,6 +33,13 @@ class FrameSet:
     Attributes:
         index: Frame number.
         images: Camera name to RGB image, shape (H, W, 3), float32 in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.types import FrameSet
+        >>> frame = FrameSet(0, {"left": torch.rand(30, 40, 3), "right": torch.rand(30, 40, 3)})
+        >>> sorted(frame.images)
+        ['left', 'right']
     """
 
     index: int
@@ -54,6 +61,11 @@ class View:
             of the distorted image).
         model: Refractive projection with the intrinsics of the undistorted grid.
         is_auxiliary: Used as a source, never as a reference.
+
+    Example:
+        >>> view = views["cam0"]
+        >>> view.size, tuple(view.image.shape), view.is_auxiliary
+        ((200, 150), (150, 200, 3), False)
     """
 
     name: str
@@ -74,7 +86,12 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class UndistortedViews:
-    """All views of one frame, in the calibration's order of cameras."""
+    """All views of one frame, in the calibration's order of cameras.
+
+    Example:
+        >>> views.names, [view.name for view in views.references], views["cam1"].size
+        (('cam0', 'cam1', 'cam2', 'cam3', 'cam4'), ['cam0', 'cam1', 'cam2', 'cam3', 'cam4'], ...
+    """
 
     frame: int
     views: tuple[View, ...]
@@ -112,6 +129,13 @@ class Matches:
         reference_pixels: shape (N, 2), float32.
         source_pixels: shape (N, 2), float32.
         scores: shape (N,), float32 in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.types import Matches
+        >>> pixels = torch.tensor([[10.0, 20.0], [30.0, 40.0]])
+        >>> len(Matches("cam0", "cam1", pixels, pixels + 1, torch.ones(2)))
+        2
     """
 
     reference: str
@@ -142,6 +166,13 @@ class Warp:
         source_pixels: Where each cell's centre lies in the source image, shape (h, w, 2), float32.
         certainty: shape (h, w), float32 in [0, 1].
         reference_size: (width, height) of the reference image.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.types import Warp
+        >>> warp = Warp("cam0", "cam1", torch.zeros(2, 4, 2), torch.ones(2, 4), (200, 150))
+        >>> warp.reference_pixels()[0, 0].tolist()
+        [24.5, 37.0]
     """
 
     reference: str
@@ -171,6 +202,11 @@ class PointCloud:
         confidence: shape (N,), float32 in [0, 1].
         sigma: 1-sigma position uncertainty along the mean viewing ray, shape (N,), float32, metres.
         view_count: Views that agree on the point, shape (N,), int32.
+
+    Example:
+        >>> cloud = made.cloud
+        >>> tuple(cloud.points.shape) == (len(cloud), 3), bool((cloud.sigma > 0).all())
+        (True, True)
     """
 
     points: Tensor
@@ -204,6 +240,11 @@ class DepthMap:
         confidence: shape (H, W), float32 in [0, 1]; 0 where depth is NaN.
         sigma: 1-sigma uncertainty of depth, shape (H, W), float32, metres; NaN where unknown.
         K: Intrinsics of the undistorted grid, shape (3, 3), float64.
+
+    Example:
+        >>> depth_map = made.depth_maps[0]
+        >>> depth_map.camera, bool(depth_map.confidence[~depth_map.valid].sum() == 0)
+        ('cam0', True)
     """
 
     camera: str
@@ -240,6 +281,11 @@ class HeightMap:
         confidence: same shape, float32 in [0, 1]; 0 where z is NaN.
         view_count: Views that support the cell, same shape, int32.
         color: Orthophoto, RGB, shape (rows, columns, 3), float32 in [0, 1].
+
+    Example:
+        >>> x, y = made.height_map.grid_xy()
+        >>> x.shape == made.height_map.z.shape, round(float(x[0, 1] - x[0, 0]), 3)
+        (True, 0.02)
     """
 
     x0: float
@@ -278,6 +324,15 @@ class Mesh:
             int64.
         normals: Unit vertex normals, shape (V, 3), float32.
         colors: RGB per vertex, shape (V, 3), float32 in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.types import Mesh
+        >>> corners = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
+        >>> up = torch.tensor([[0.0, 0.0, -1.0]]).expand(3, 3)
+        >>> mesh = Mesh(corners, torch.tensor([[0, 1, 2]]), up, torch.ones(3, 3))
+        >>> tuple(mesh.faces.shape)
+        (1, 3)
     """
 
     vertices: Tensor

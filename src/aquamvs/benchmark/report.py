@@ -38,6 +38,12 @@ def format_console_table(result: BenchmarkResult) -> str:
 
     Returns:
         Lines that end with a newline: one block per table, then why pathways failed.
+
+    Example:
+        >>> from aquamvs.benchmark import format_console_table
+        >>> text = format_console_table(result)
+        >>> text.isascii(), max(len(line) for line in text.splitlines()[1:]) <= 110
+        (True, True)
     """
     blocks = [f"Benchmark of frame {result.frame} ({_ascii(str(result.config_path))})"]
     for table in benchmark_tables(result):
@@ -61,6 +67,11 @@ def format_markdown_report(result: BenchmarkResult) -> str:
 
     Returns:
         The document, with every text of the benchmark escaped.
+
+    Example:
+        >>> from aquamvs.benchmark import format_markdown_report
+        >>> print(format_markdown_report(result).splitlines()[0])
+        # Benchmark of frame 0
     """
     lines = [
         f"# Benchmark of frame {result.frame}",
@@ -97,12 +108,23 @@ def save_markdown_report(result: BenchmarkResult, output_dir: str | Path) -> Pat
 
     Raises:
         DataError: The folder is not writable.
+
+    Example:
+        >>> from aquamvs.benchmark import save_markdown_report
+        >>> save_markdown_report(result, "report").name
+        'benchmark.md'
     """
     return _write(Path(output_dir) / "benchmark.md", format_markdown_report(result))
 
 
 def save_json_report(result: BenchmarkResult, output_dir: str | Path) -> Path:
-    """Write ``benchmark.json``, which ``BenchmarkResult.from_json`` reads; see above."""
+    """Write ``benchmark.json``, which ``BenchmarkResult.from_json`` reads; see above.
+
+    Example:
+        >>> from aquamvs.benchmark import BenchmarkResult, save_json_report
+        >>> BenchmarkResult.from_json(save_json_report(result, "report").read_text()).frame
+        0
+    """
     return _write(Path(output_dir) / "benchmark.json", result.to_json())
 
 
@@ -123,6 +145,11 @@ def save_html_report(
 
     Raises:
         DataError: The folder is not writable.
+
+    Example:
+        >>> from aquamvs.benchmark import save_html_report
+        >>> save_html_report(result, "report").name
+        'benchmark.html'
     """
     text = format_html_report(result, benchmark_tables(result), figures or {})
     return _write(Path(output_dir) / "benchmark.html", text)

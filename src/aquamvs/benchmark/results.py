@@ -19,7 +19,13 @@ FORMAT_VERSION = 1
 
 
 class Status(StrEnum):
-    """How a pathway ended."""
+    """How a pathway ended.
+
+    Example:
+        >>> from aquamvs.benchmark import Status
+        >>> [row.pathway_name for row in result.results if row.status is Status.FAILED]
+        []
+    """
 
     OK = "ok"
     FAILED = "failed"
@@ -38,6 +44,11 @@ class SurfaceAccuracy:
         rms_over_limit: RMS error over the rig's limit; None where the limit is not known.
         within_1_sigma: Fraction of errors within the estimate's own 1 sigma (0.683 when right).
         within_2_sigma: Same for 2 sigma (0.954 when right).
+
+    Example:
+        >>> depth = result.results[0].accuracy.depth
+        >>> depth.median_abs_m < depth.rms_m < 0.02
+        True
     """
 
     median_abs_m: float
@@ -64,7 +75,13 @@ class SurfaceAccuracy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudAccuracy:
-    """ETH3D's scores of the point cloud, each by tolerance in metres."""
+    """ETH3D's scores of the point cloud, each by tolerance in metres.
+
+    Example:
+        >>> scores = result.results[0].accuracy.cloud
+        >>> sorted(scores.f_score) == sorted(scores.accuracy), max(scores.f_score.values()) <= 1
+        (True, True)
+    """
 
     accuracy: dict[float, float]
     completeness: dict[float, float]
@@ -82,7 +99,13 @@ class CloudAccuracy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """Comparison with ground truth; None where a pathway has no such product."""
+    """Comparison with ground truth; None where a pathway has no such product.
+
+    Example:
+        >>> accuracy = result.results[0].accuracy
+        >>> accuracy.depth.coverage > 0.8, 0.01 in accuracy.cloud.f_score
+        (True, True)
+    """
 
     depth: SurfaceAccuracy | None = None
     height: SurfaceAccuracy | None = None
@@ -106,6 +129,13 @@ class PathwayResult:
         output_dir: Where its files are; None when it wrote none.
         peak_memory_mb: Largest resident memory of the process, megabytes; NaN when not measured.
         weights: Network weights that it used, such as ``bundled``; None when it needs none.
+
+    Example:
+        >>> row = result.results[0]
+        >>> row.pathway_name, row.status.value, row.point_count == len(made.cloud)
+        ('Surface sweep', 'ok', True)
+        >>> [stage.value for stage in row.timing.stages]
+        ['undistortion', 'surface_sweep', 'fusion', 'surface']
     """
 
     pathway_name: str
@@ -137,6 +167,11 @@ class BenchmarkResult:
         output_dir: Where reports and pathways' files are.
         machine: What it ran on, such as ``{"cpu": ..., "memory": ...}``.
         versions: Versions of the packages that matter.
+
+    Example:
+        >>> from aquamvs.benchmark import BenchmarkResult
+        >>> BenchmarkResult.from_json(result.to_json()).results[0].pathway_name
+        'Surface sweep'
     """
 
     results: list[PathwayResult]

@@ -36,6 +36,11 @@ def select_pathways(names: Sequence[str] | None) -> tuple[Pathway, ...]:
 
     Raises:
         ConfigError: No such pathway.
+
+    Example:
+        >>> from aquamvs.benchmark import select_pathways
+        >>> [pathway.slug for pathway in select_pathways(["surface sweep", "SIFT + full"])]
+        ['sift_full', 'surface_sweep']
     """
     if names is None:
         return PATHWAYS
@@ -78,6 +83,14 @@ def run_benchmark(
 
     Raises:
         AquaMVSError: The configuration or an input is wrong; nothing has been written then.
+
+    Example:
+        >>> from aquamvs.benchmark import run_benchmark
+        >>> result = run_benchmark(folder / "config.yaml", pathways=["Surface sweep"])
+        >>> [(row.pathway_name, row.status.value) for row in result.results]
+        [('Surface sweep', 'ok')]
+        >>> [stage.value for stage in result.results[0].timing.stages]
+        ['undistortion', 'surface_sweep', 'fusion', 'surface']
     """
     config_path = Path(config_path)
     chosen = select_pathways(pathways)
@@ -192,7 +205,13 @@ class _Exhibits:
 
 
 def describe_machine(device: str) -> dict[str, str]:
-    """Processor, memory and accelerator, as reports name them."""
+    """Processor, memory and accelerator, as reports name them.
+
+    Example:
+        >>> from aquamvs.benchmark import describe_machine
+        >>> sorted(describe_machine("cpu"))
+        ['cores', 'device', 'memory', 'processor', 'system']
+    """
     machine = {
         "processor": _processor_name(),
         "cores": str(

@@ -42,6 +42,12 @@ class CameraData:
         image_size: (width, height) in pixels.
         is_fisheye: ``dist_coeffs`` are OpenCV's equidistant fisheye model.
         is_auxiliary: Used as a source of matches, never as a reference.
+
+    Example:
+        >>> from aquamvs.datasets import make_rig
+        >>> camera = make_rig("small5").cameras["cam0"]
+        >>> camera.image_size, tuple(camera.dist_coeffs.shape), camera.is_fisheye
+        ((400, 300), (5,), False)
     """
 
     name: str
@@ -69,6 +75,16 @@ class CalibrationData:
         interface_normal: Unit normal from water to air, shape (3,), float64.
         n_air: Refractive index of air.
         n_water: Refractive index of water; equal to ``n_air`` for a rig in air.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.datasets import make_rig
+        >>> rig = make_rig("small5")
+        >>> rig.ring_cameras, rig.water_z, rig.n_water
+        (['cam0', 'cam1', 'cam2', 'cam3', 'cam4'], 0.7, 1.333)
+        >>> pixels, seen = rig.projection_model("cam0").project(torch.tensor([[0.0, 0.0, 1.0]]))
+        >>> seen.tolist()
+        [True]
     """
 
     cameras: dict[str, CameraData]

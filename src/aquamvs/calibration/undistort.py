@@ -22,6 +22,13 @@ class UndistortionData:
             camera matrix with ``alpha=0`` (no pixel looks outside of the raw image).
         map_x: Raw u, shape (H, W), float32.
         map_y: Raw v, shape (H, W), float32.
+
+    Example:
+        >>> from aquamvs.calibration import compute_undistortion_maps
+        >>> from aquamvs.datasets import make_rig
+        >>> data = compute_undistortion_maps(make_rig("small5").cameras["cam0"])
+        >>> data.map_x.shape, tuple(data.K_new.shape)
+        ((300, 400), (3, 3))
     """
 
     K_new: Tensor

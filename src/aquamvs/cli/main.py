@@ -28,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0 done, 1 a frame or pathway failed, 2 wrong input, 130 interrupted.
+
+    Example:
+        >>> from aquamvs.cli import main
+        >>> main(["run", "missing.yaml"])
+        2
     """
     options = build_parser().parse_args(arguments)
     # Torch is not loaded yet. Threads that wait in a loop take the cores from those that work, and

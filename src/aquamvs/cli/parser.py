@@ -25,7 +25,14 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; ``command`` of the result names the one chosen."""
+    """The parser of all commands; ``command`` of the result names the one chosen.
+
+    Example:
+        >>> from aquamvs.cli import build_parser
+        >>> options = build_parser().parse_args(["run", "config.yaml"])
+        >>> options.command
+        'run'
+    """
     parser = argparse.ArgumentParser(
         prog="aquamvs",
         description="Refractive multi-view stereo: cameras in air, scene under water.",

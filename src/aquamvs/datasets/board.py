@@ -30,7 +30,13 @@ _BLACK, _WHITE = 0.04, 0.80
 
 
 def charuco_board() -> cv2.aruco.CharucoBoard:
-    """The board as OpenCV's detector knows it."""
+    """The board as OpenCV's detector knows it.
+
+    Example:
+        >>> from aquamvs.datasets import charuco_board
+        >>> charuco_board().getChessboardSize()
+        (12, 9)
+    """
     dictionary = cv2.aruco.getPredefinedDictionary(DICTIONARY)
     return cv2.aruco.CharucoBoard(SQUARES, SQUARE, MARKER, dictionary)
 
@@ -69,6 +75,11 @@ def board_corners(board: Box) -> Array:
 
     Returns:
         World frame, shape (88, 3), metres.
+
+    Example:
+        >>> from aquamvs.datasets import board_corners, make_scene
+        >>> board_corners(make_scene("board", seed=0, rig=rig).board).shape
+        (88, 3)
     """
     columns, rows = SQUARES
     column, row = np.meshgrid(np.arange(1, columns), np.arange(1, rows))

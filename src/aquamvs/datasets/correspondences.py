@@ -37,6 +37,14 @@ def true_correspondences(
 
     Raises:
         ShapeError: ``reference_pixels`` does not end in 2.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.datasets import true_correspondences
+        >>> centre = torch.tensor([[100.0, 75.0]], dtype=torch.float64)
+        >>> pixels, seen = true_correspondences(scene, rig, "cam0", "cam1", centre)
+        >>> tuple(pixels.shape), seen.tolist()
+        ((1, 2), [True])
     """
     if reference_pixels.shape[-1:] != (2,):
         raise ShapeError("reference_pixels", tuple(reference_pixels.shape), "(..., 2)")

@@ -30,7 +30,13 @@ Progress = Callable[[str], None]
 
 
 class ExampleScale(StrEnum):
-    """Sizes of the example dataset."""
+    """Sizes of the example dataset.
+
+    Example:
+        >>> from aquamvs.datasets import ExampleScale
+        >>> [scale.value for scale in ExampleScale]
+        ['tiny', 'small', 'medium', 'full']
+    """
 
     TINY = "tiny"
     SMALL = "small"
@@ -154,6 +160,12 @@ def write_dataset(
         DataError: The folder holds something and ``overwrite`` is False, or cannot be written;
             ``frames`` is not positive; the scene is unknown or does not fit the rig.
         CalibrationError: The rig's file is not a usable calibration.
+
+    Example:
+        >>> from aquamvs.datasets import write_dataset
+        >>> written = write_dataset("plane", rig=rig, scene_kind="plane", seed=0)
+        >>> sorted(path.name for path in written.iterdir())
+        ['calibration.json', 'config.yaml', 'ground_truth', 'images']
     """
     series = isinstance(options, Sequence)
     per_frame = list(options) if isinstance(options, Sequence) else [options] * frames

@@ -37,6 +37,11 @@ class TrueSurface:
         spacing: Cell size, metres.
         z: World Z (down) at the cells' centres, shape (rows, columns), float32.
         discontinuity: Cells within one cell of a jump in z, same shape, bool.
+
+    Example:
+        >>> surface = truth.surface
+        >>> surface.z.shape == surface.discontinuity.shape, bool(surface.z.min() > rig.water_z)
+        (True, True)
     """
 
     x0: float
@@ -54,6 +59,12 @@ class GroundTruth:
         depths: Camera name to true depth map (confidence 1 and sigma 0 where depth is known).
         surface: Topmost static surface; fish are in the depth maps only.
         provenance: What was rendered: scene, seed, options, rig, software version.
+
+    Example:
+        >>> tuple(truth.depth("cam0").shape), tuple(truth.intrinsics("cam0").shape)
+        ((150, 200), (3, 3))
+        >>> truth.provenance["seed"]
+        0
     """
 
     depths: Mapping[str, DepthMap] = field(repr=False)

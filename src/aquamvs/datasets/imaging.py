@@ -33,6 +33,12 @@ class Imaging:
         balance_spread: Standard deviation of each camera's red and blue gains (of the logarithm).
         full_well_e: Electrons at full scale; None switches shot and read noise off.
         read_noise_e: Standard deviation of the read noise, electrons.
+
+    Example:
+        >>> from aquamvs.datasets import Imaging
+        >>> quiet = Imaging(full_well_e=None, gain_spread=0.0, balance_spread=0.0)
+        >>> quiet.supersampling
+        2
     """
 
     supersampling: int = 2

@@ -19,7 +19,13 @@ _Palette = tuple[tuple[float, float, float], ...]
 
 
 class TextureKind(StrEnum):
-    """What the bed is made of."""
+    """What the bed is made of.
+
+    Example:
+        >>> from aquamvs.datasets import TextureKind
+        >>> [kind.value for kind in TextureKind]
+        ['sand', 'gravel', 'rock', 'mottled', 'periodic']
+    """
 
     SAND = "sand"
     GRAVEL = "gravel"

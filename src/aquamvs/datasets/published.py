@@ -27,6 +27,15 @@ def fetch_published(cache_dir: str | Path | None = None, progress: bool = True) 
     Raises:
         DataError: There is no network and no cached copy, the archive does not match the checksum
             of its DOI, or it holds what no dataset holds.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from aquamvs.datasets import fetch_published
+        >>> unzipped = Path("cache/aquamvs-example-dataset")
+        >>> unzipped.mkdir(parents=True)
+        >>> config.to_yaml(unzipped / "config.yaml")  # as a download would leave it
+        >>> fetch_published("cache").name
+        'aquamvs-example-dataset'
     """
     cache = cache_folder(cache_dir)
     folder = cache / Path(ARCHIVE).stem

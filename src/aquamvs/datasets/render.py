@@ -61,6 +61,12 @@ def render_view(
 
     Returns:
         RGB with lens distortion, shape (H, W, 3).
+
+    Example:
+        >>> from aquamvs.datasets import render_view
+        >>> image = render_view(scene, rig, "cam0")
+        >>> image.shape, image.dtype.name
+        ((150, 200, 3), 'uint8')
     """
     imaging = imaging or Imaging()
     radiance = render_radiance(
@@ -94,6 +100,12 @@ def render_radiance(
 
     Returns:
         Linear RGB with lens distortion, shape (H, W, 3).
+
+    Example:
+        >>> from aquamvs.datasets import render_radiance
+        >>> light = render_radiance(scene, rig, "cam0")
+        >>> light.shape, bool(light.min() >= 0)
+        ((150, 200, 3), True)
     """
     imaging = imaging or Imaging()
     still = scene.at_frame(frame)
@@ -140,6 +152,12 @@ def true_depth(
         Depth along the unit refracted ray from the water surface, shape (H, W), float64, metres,
         NaN where there is no surface; what is hit, shape (H, W), int8 values of
         :class:`~.solids.Part`; and the intrinsics of the grid, shape (3, 3).
+
+    Example:
+        >>> from aquamvs.datasets import true_depth
+        >>> depth, part, K = true_depth(scene, rig, "cam0")
+        >>> tuple(depth.shape), bool(depth.isfinite().all())
+        ((150, 200), True)
     """
     still = scene.at_frame(frame)
     data = calibration.cameras[camera]

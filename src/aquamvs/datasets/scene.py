@@ -23,7 +23,13 @@ _BLOCK = 1 << 14
 
 
 class SceneKind(StrEnum):
-    """What stands in the tank."""
+    """What stands in the tank.
+
+    Example:
+        >>> from aquamvs.datasets import SceneKind
+        >>> [kind.value for kind in SceneKind]
+        ['bower', 'low_texture', 'boxes', 'board', 'plane']
+    """
 
     BOWER = "bower"
     LOW_TEXTURE = "low_texture"
@@ -49,6 +55,12 @@ class SceneOptions:
         n_fish: Fish that swim over the bed.
         bower_relief: Factor on the depth of pits and the height of castles in a ``bower`` scene;
             a smaller one is an earlier day of the same dig.
+
+    Example:
+        >>> from aquamvs.datasets import SceneOptions, TextureKind, make_scene
+        >>> options = SceneOptions(texture=TextureKind.GRAVEL, depth=0.3, slope=(0.1, 0.0))
+        >>> make_scene("plane", seed=0, rig=rig, options=options).options.depth
+        0.3
     """
 
     texture: TextureKind | None = None
@@ -101,6 +113,13 @@ class Hits:
         points: World frame, shape (..., 3), float64, metres; NaN where a ray hits nothing.
         normals: Outward unit normals, same shape.
         part: What is hit, shape (...,), int64: values of :class:`~.solids.Part`.
+
+    Example:
+        >>> import torch
+        >>> down = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+        >>> distance, hits = scene.intersect(torch.zeros_like(down), down)
+        >>> bool(distance > rig.water_z), tuple(hits.normals.shape)
+        (True, (1, 3))
     """
 
     points: Tensor
@@ -139,6 +158,10 @@ class Scene:
         materials: Albedo textures.
         lighting: Light and the visibility of the sky.
         board: The calibration board, where there is one (see :mod:`~.board`).
+
+    Example:
+        >>> scene.kind.value, scene.options.n_fish, scene.board is None
+        ('bower', 0, True)
     """
 
     kind: SceneKind

@@ -16,7 +16,13 @@ Floats = NDArray[np.float32]
 
 
 class Part(IntEnum):
-    """What a ray hits."""
+    """What a ray hits.
+
+    Example:
+        >>> from aquamvs.datasets import Part
+        >>> Part(0).name, Part.FISH.value
+        ('BED', 5)
+    """
 
     NONE = -1
     BED = 0

@@ -11,7 +11,14 @@ from .patchmatch import PatchMatch, PatchMatchOptions
 
 
 class DenseEngine(Protocol):
-    """Estimates the depth map of one view from others of the same instant."""
+    """Estimates the depth map of one view from others of the same instant.
+
+    Example:
+        >>> from aquamvs.dense import DenseEngine, create_engine
+        >>> engine: DenseEngine = create_engine("patchmatch")
+        >>> type(engine).__name__
+        'PatchMatch'
+    """
 
     def estimate(
         self,
@@ -40,7 +47,13 @@ _ENGINES: dict[str, Callable[[Mapping[str, Any]], DenseEngine]] = {
 
 
 def engine_names() -> tuple[str, ...]:
-    """Names that :func:`create_engine` knows."""
+    """Names that :func:`create_engine` knows.
+
+    Example:
+        >>> from aquamvs.dense import engine_names
+        >>> engine_names()
+        ('patchmatch',)
+    """
     return tuple(_ENGINES)
 
 
@@ -55,6 +68,11 @@ def create_engine(
 
     Raises:
         ConfigError: No such engine, or options that it does not have.
+
+    Example:
+        >>> from aquamvs.dense import create_engine
+        >>> type(create_engine("patchmatch", {"window_radius": 4})).__name__
+        'PatchMatch'
     """
     if name not in _ENGINES:
         raise ConfigError(f"no dense engine is called {name!r}; known are {', '.join(_ENGINES)}")

@@ -79,6 +79,11 @@ class PatchMatchOptions:
         window_radius: Windows have 2 radius + 1 pixels a side at every resolution.
         num_depths: Planes of the first sweep; None: as many as steps of a pixel need.
         min_confidence: Pixels whose confidence (their weighted NCC) stays below are left out.
+
+    Example:
+        >>> from aquamvs.dense import PatchMatchOptions
+        >>> PatchMatchOptions(window_radius=4).min_confidence
+        0.4
     """
 
     window_radius: int = 3
@@ -103,6 +108,13 @@ class PatchMatch:
 
     Args:
         options: Defaults if absent.
+
+    Example:
+        >>> from aquamvs.dense import PatchMatch, PatchMatchOptions
+        >>> engine = PatchMatch(PatchMatchOptions(window_radius=2))
+        >>> depth_map = engine.estimate(views["cam0"], [views["cam1"], views["cam2"]], (0.2, 0.5))
+        >>> tuple(depth_map.depth.shape)
+        (150, 200)
     """
 
     def __init__(self, options: PatchMatchOptions | None = None) -> None:

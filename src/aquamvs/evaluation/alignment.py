@@ -24,7 +24,13 @@ _UNOBSERVED = 1e-9
 
 
 class IcpMethod(StrEnum):
-    """What ICP minimises."""
+    """What ICP minimises.
+
+    Example:
+        >>> from aquamvs.evaluation import IcpMethod
+        >>> [method.value for method in IcpMethod]
+        ['point_to_plane', 'point_to_point']
+    """
 
     POINT_TO_PLANE = "point_to_plane"
     POINT_TO_POINT = "point_to_point"
@@ -45,6 +51,14 @@ class RigidTransform:
         rms: Root mean square of the distances between the pairs after the transform (to the
             target's tangent planes for point-to-plane ICP), metres.
         inlier_fraction: Fraction of source points that have a target within the allowed distance.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import umeyama
+        >>> source = torch.eye(3).double()
+        >>> transform = umeyama(source, source + torch.tensor([0.0, 0.0, 0.1]))
+        >>> transform.t.round(decimals=3).tolist(), round(transform.rms, 6)
+        ([0.0, 0.0, 0.1], 0.0)
     """
 
     R: Tensor
@@ -125,6 +139,14 @@ def icp(
     Raises:
         ShapeError: A cloud has another shape.
         DataError: Too few pairs lie within ``max_distance``, or ``max_iterations`` did not suffice.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import icp
+        >>> source = made.cloud.points
+        >>> transform = icp(source, source + torch.tensor([0.001, 0.0, 0.002]), max_distance=0.02)
+        >>> round(1000 * float(transform.t[2]), 1)  # mm
+        2.0
     """
     from scipy.spatial import cKDTree
 

@@ -29,6 +29,16 @@ class ModelBias:
             those of the found point, shape (...,): how much the views disagree, which is all that
             a reconstruction notices.
         view_count: Views that see the point, shape (...,), int32.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import model_bias
+        >>> from aquamvs.projection import straight
+        >>> models = [view.model for view in views]
+        >>> flat = [straight(model) for model in models]
+        >>> bias = model_bias(models, flat, torch.tensor([0.0, 0.0, 1.0]))
+        >>> bool(bias.shift[2] < 0), int(bias.view_count)  # without refraction all looks nearer
+        (True, 5)
     """
 
     shift: Tensor

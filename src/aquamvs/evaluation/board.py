@@ -46,6 +46,15 @@ class BoardSpec:
         marker_size: Side of a marker, metres.
         dictionary: Name of OpenCV's predefined marker dictionary, such as ``DICT_5X5_100``.
         legacy_pattern: The board was printed with OpenCV before 4.6.
+
+    Example:
+        >>> from aquamvs.evaluation import BoardSpec
+        >>> board = BoardSpec(
+        ...     squares_x=12, squares_y=9, square_size=0.06, marker_size=0.045,
+        ...     dictionary="DICT_5X5_100",
+        ... )
+        >>> len(board.aruco_board().getChessboardCorners())
+        88
     """
 
     squares_x: int
@@ -101,6 +110,13 @@ class BoardDetection:
     Attributes:
         ids: Corner ids, ascending, shape (N,), int64.
         pixels: (u, v) in the undistorted image, shape (N, 2), float64.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import detect_board
+        >>> detection = detect_board(torch.ones(60, 80, 3), board)
+        >>> len(detection.ids), tuple(detection.pixels.shape)
+        (0, (0, 2))
     """
 
     ids: Tensor
@@ -122,6 +138,15 @@ class BoardCorners:
         reprojection_rms_px: Root mean square distance of detections and projections, per corner,
             shape (N,), pixels.
         ray_rms: Root mean square distance of the views' rays to the corner, shape (N,), metres.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import BoardCorners
+        >>> seen, level = torch.full((2,), 5), torch.zeros(2)
+        >>> points = torch.tensor([[0.0, 0.0, 1.0], [0.06, 0.0, 1.0]])
+        >>> corners = BoardCorners(torch.arange(2), points, seen, level, level)
+        >>> round(1000 * float((corners.points[1] - corners.points[0]).norm()), 1)  # mm
+        60.0
     """
 
     ids: Tensor
@@ -139,6 +164,13 @@ class BoardPose:
         board: The board.
         R: ``world_from_board`` rotation, shape (3, 3), float64.
         t: ``world_from_board`` translation, shape (3,), float64, metres.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import BoardPose
+        >>> pose = BoardPose(board, torch.eye(3).double(), torch.tensor([0.0, 0.0, 1.2]).double())
+        >>> pose.to_world(torch.tensor([[0.06, 0.06, 0.0]]).double()).round(decimals=3).tolist()
+        [[0.06, 0.06, 1.2]]
     """
 
     board: BoardSpec
@@ -188,6 +220,14 @@ def detect_board(image: Tensor, board: BoardSpec) -> BoardDetection:
 
     Raises:
         ShapeError: The image has another shape.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import detect_board
+        >>> image = board.aruco_board().generateImage((600, 450), marginSize=20)
+        >>> rgb = torch.from_numpy(image / 255).float()[..., None].expand(-1, -1, 3)
+        >>> len(detect_board(rgb, board).ids)
+        88
     """
     if image.ndim != 3 or image.shape[2] != 3:
         raise ShapeError("image", tuple(image.shape), "(H, W, 3)")
@@ -217,6 +257,18 @@ def triangulate_corners(
 
     Raises:
         DataError: A detection's camera is not among the models, or no corner is seen twice.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import BoardDetection, triangulate_corners
+        >>> corner = torch.tensor([[0.06, 0.0, 1.0]]).double()
+        >>> models = {view.name: view.model for view in views}
+        >>> seen = {
+        ...     name: BoardDetection(torch.arange(1), model.project(corner)[0])
+        ...     for name, model in models.items()
+        ... }
+        >>> bool((triangulate_corners(models, seen).points - corner).norm() < 1e-6)
+        True
     """
     unknown = sorted(set(detections) - set(models))
     if unknown:
@@ -257,6 +309,16 @@ def fit_board(corners: BoardCorners, board: BoardSpec) -> BoardPose:
 
     Raises:
         DataError: Too few corners, an id that the board does not have, or all on a line.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import BoardCorners, fit_board
+        >>> printed = torch.tensor(board.aruco_board().getChessboardCorners()).double()
+        >>> seen, exact = torch.full((len(printed),), 5), torch.zeros(len(printed)).double()
+        >>> moved = printed + torch.tensor([0.0, 0.0, 1.2])
+        >>> found = BoardCorners(torch.arange(len(printed)), moved, seen, exact, exact)
+        >>> round(float(fit_board(found, board).t[2]), 6)
+        1.2
     """
     reference = board.corners
     if len(corners.ids) < _MIN_CORNERS:

@@ -45,6 +45,16 @@ class BoardErrors:
         square_size_rms: RMS of the same, metres.
         reprojection_rms_px: RMS reprojection error of the corners; NaN for depth maps.
         coverage: Fraction of the board's pixels that have a depth; NaN for corners.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import BoardCorners, board_corner_errors, fit_board
+        >>> printed = torch.tensor(board.aruco_board().getChessboardCorners()).double()
+        >>> seen, exact = torch.full((len(printed),), 5), torch.zeros(len(printed)).double()
+        >>> stretched = BoardCorners(torch.arange(len(printed)), 1.01 * printed, seen, exact, exact)
+        >>> errors = board_corner_errors(stretched, fit_board(stretched, board))
+        >>> round(1000 * errors.square_size_bias, 2)  # mm: one percent of 60
+        0.6
     """
 
     corner_count: int
@@ -74,6 +84,15 @@ class BoardSurfaceErrors:
         offset_bias: Mean distance to the board's plane, positive on the far side, metres.
         offset_rms: RMS distance to the board's plane, metres.
         tilt_deg: Angle between the best plane and the board, degrees.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import BoardPose, board_surface_errors
+        >>> pose = BoardPose(board, torch.eye(3).double(), torch.tensor([0.0, 0.0, 1.2]).double())
+        >>> on_board = torch.tensor([[0.1, 0.1, 0.002], [0.5, 0.1, 0.002], [0.1, 0.4, 0.002]])
+        >>> errors = board_surface_errors(pose.to_world(on_board.double()), pose)
+        >>> round(1000 * errors.offset_bias, 3), errors.count  # mm
+        (2.0, 3)
     """
 
     count: int
@@ -101,6 +120,15 @@ def board_corner_errors(
 
     Returns:
         The errors.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import BoardCorners, board_corner_errors, fit_board
+        >>> printed = torch.tensor(board.aruco_board().getChessboardCorners()).double()
+        >>> seen, exact = torch.full((len(printed),), 5), torch.zeros(len(printed)).double()
+        >>> found = BoardCorners(torch.arange(len(printed)), printed, seen, exact, exact)
+        >>> board_corner_errors(found, fit_board(found, board)).lateral_rms < 1e-6
+        True
     """
     offset = pose.to_board(corners.points) - pose.board.corners[corners.ids]
     away = _away(pose)
@@ -142,6 +170,16 @@ def board_depth_errors(
 
     Raises:
         DataError: The sequences differ in length, or no camera sees the board.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import BoardPose, board_depth_errors
+        >>> corner = torch.tensor([-0.36, -0.27, 1.0]).double()
+        >>> pose = BoardPose(board, torch.eye(3).double(), corner)
+        >>> models = [views[depth_map.camera].model for depth_map in made.depth_maps]
+        >>> errors = board_depth_errors(made.depth_maps, models, pose)
+        >>> errors.flatness_rms > 0.001  # metres: a bed of sand is no board
+        True
     """
     if len(models) != len(depth_maps) or len(detections) not in (0, len(depth_maps)):
         raise DataError(
@@ -186,6 +224,15 @@ def board_surface_errors(
 
     Returns:
         The errors.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import BoardPose, board_surface_errors
+        >>> pose = BoardPose(board, torch.eye(3).double(), torch.tensor([0.0, 0.0, 1.2]).double())
+        >>> raised = torch.tensor([[0.1, 0.1, -0.001], [0.5, 0.1, -0.001], [0.1, 0.4, -0.001]])
+        >>> errors = board_surface_errors(pose.to_world(raised.double()), pose)
+        >>> round(1000 * errors.offset_bias, 3)  # mm
+        -1.0
     """
     reach = pose.board.square_size if max_distance is None else max_distance
     local = pose.to_board(points.detach().cpu().double())

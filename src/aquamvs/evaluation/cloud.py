@@ -44,6 +44,13 @@ class CloudScores:
         distance: Statistics of the points' distances to the true surface (every point alike, none
             trimmed); unsigned, so that ``bias`` equals ``mean_abs``.
         voxel_size: Side of the voxels that were averaged, metres; None where points count alike.
+
+    Example:
+        >>> from aquamvs.evaluation import Triangles, cloud_scores
+        >>> surface = Triangles.of_mesh(made.mesh)
+        >>> scores = cloud_scores(made.cloud.points, surface, sample_spacing=0.02)
+        >>> scores.accuracy[0.01] > 0.9, scores.point_count == len(made.cloud)
+        (True, True)
     """
 
     point_count: int
@@ -68,6 +75,12 @@ class SurfaceDensity:
         density: Points per square metre of surface covered; NaN where nothing is covered.
         covered_area: Area of that surface, slopes included, square metres.
         cell_size: Horizontal resolution at which a gap counts as a gap, metres.
+
+    Example:
+        >>> from aquamvs.evaluation import surface_density
+        >>> density = surface_density(made.cloud.points, spacing=0.02)
+        >>> density.covered_area > 0.3, density.density > 1000
+        (True, True)
     """
 
     density: float
@@ -114,6 +127,12 @@ def cloud_scores(
 
     Raises:
         ShapeError: ``points`` or ``judged`` has another shape.
+
+    Example:
+        >>> from aquamvs.evaluation import Triangles, cloud_scores
+        >>> surface = Triangles.of_mesh(made.mesh)
+        >>> round(cloud_scores(made.mesh.vertices, surface, sample_spacing=0.02).accuracy[0.001], 6)
+        1.0
     """
     from scipy.spatial import cKDTree
 
@@ -149,6 +168,13 @@ def cloud_to_mesh(points: Tensor, truth: Triangles) -> FloatArray:
 
     Returns:
         shape (N,), float64, metres.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import Triangles, cloud_to_mesh
+        >>> above = made.mesh.vertices[:3] - torch.tensor([0.0, 0.0, 0.001])
+        >>> bool((cloud_to_mesh(above, Triangles.of_mesh(made.mesh)) < 0.0011).all())
+        True
     """
     return truth.distance(points)
 
@@ -169,6 +195,14 @@ def surface_density(points: Tensor, *, spacing: float) -> SurfaceDensity:
 
     Returns:
         Density, area and the width of the cells used.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import surface_density
+        >>> x, y = torch.meshgrid(torch.arange(50) / 100, torch.arange(50) / 100, indexing="ij")
+        >>> plane = torch.stack([x, y, torch.ones_like(x)], -1).reshape(-1, 3)
+        >>> round(surface_density(plane, spacing=0.01).covered_area, 2)
+        0.25
     """
     if not spacing > 0:
         raise DataError(f"spacing is {spacing} m; expected a positive length")

@@ -24,6 +24,13 @@ class CloudErrors:
     Attributes:
         to_truth: From every point to the nearest one of the truth (what is wrong).
         from_truth: From every point of the truth to the nearest one (what is missing).
+
+    Example:
+        >>> from aquamvs.evaluation import cloud_errors
+        >>> points = made.cloud.points
+        >>> errors = cloud_errors(points[::2], points)
+        >>> errors.to_truth.max_abs, errors.from_truth.count == len(points)
+        (0.0, True)
     """
 
     to_truth: ErrorStatistics
@@ -51,6 +58,15 @@ def cloud_errors(
     Raises:
         DataError: A cloud is empty.
         ShapeError: A tensor has another shape.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import cloud_errors
+        >>> x, y = torch.meshgrid(torch.arange(20) / 100, torch.arange(20) / 100, indexing="ij")
+        >>> points = torch.stack([x, y, torch.ones_like(x)], -1).reshape(-1, 3)
+        >>> errors = cloud_errors(points + torch.tensor([0.0, 0.0, 0.001]), points)
+        >>> round(1000 * errors.to_truth.median_abs, 3)  # mm
+        1.0
     """
     from scipy.spatial import cKDTree
 

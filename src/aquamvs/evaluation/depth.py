@@ -25,6 +25,12 @@ class DepthErrors(ErrorStatistics):
         truth_count: Pixels whose true depth is known.
         coverage: Fraction of them that have an estimate.
         mask_coverage: The same over the mask that was given; None without one.
+
+    Example:
+        >>> from aquamvs.evaluation import depth_errors
+        >>> errors = depth_errors(made.depth_maps[0], truth.depth(made.depth_maps[0].camera))
+        >>> errors.coverage > 0.8, errors.median_abs < 0.01, errors.median_over_limit
+        (True, True, None)
     """
 
     truth_count: int
@@ -56,6 +62,13 @@ def depth_errors(
 
     Raises:
         ShapeError: ``truth``, ``limit`` or ``mask`` has another shape than the depth map.
+
+    Example:
+        >>> from aquamvs.evaluation import depth_errors
+        >>> depth_map = made.depth_maps[0]
+        >>> errors = depth_errors(depth_map, depth_map.depth - 0.001)
+        >>> round(1000 * errors.bias, 3)  # mm, too deep
+        1.0
     """
     return pooled_depth_errors(
         [estimated],
@@ -89,6 +102,13 @@ def pooled_depth_errors(
     Raises:
         ShapeError: A map's shapes differ.
         DataError: The sequences differ in length.
+
+    Example:
+        >>> from aquamvs.evaluation import pooled_depth_errors
+        >>> depths = [truth.depth(depth_map.camera) for depth_map in made.depth_maps]
+        >>> errors = pooled_depth_errors(made.depth_maps, depths)
+        >>> errors.truth_count == sum(int(depth.isfinite().sum()) for depth in depths)
+        True
     """
     for name, values in (("truth", truth), ("limit", limit), ("mask", mask)):
         if values is not None and len(values) != len(estimated):

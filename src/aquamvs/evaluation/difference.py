@@ -55,6 +55,12 @@ class HeightDifference:
         stable_scatter: Median of the absolute ``significance`` on the stable ground over that of a
             standard normal: 1 where sigma is right, less where it is cautious. None without such
             ground.
+
+    Example:
+        >>> from aquamvs.evaluation import height_difference
+        >>> change = height_difference(made.height_map, made.height_map, min_significance=2)
+        >>> change.net_volume, change.area_up, change.as_dict()["volume_up"]
+        (0.0, 0.0, 0.0)
     """
 
     x0: float

@@ -34,6 +34,13 @@ class HeightGrid:
         y0: Y of the first row, metres.
         spacing: Distance of nodes, metres.
         z: World Z (down), shape (rows, columns), metres; NaN where unknown.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import HeightGrid
+        >>> ramp = HeightGrid(0.0, 0.0, 0.1, torch.tensor([[1.0, 1.1], [1.0, 1.1]]))
+        >>> ramp.at(torch.tensor([0.05]), torch.tensor([0.02])).round(3).tolist()
+        [1.05]
     """
 
     x0: float

@@ -28,6 +28,14 @@ class HeightErrors(ErrorStatistics):
         near_steps: Errors of the cells near walls and edges, where a height field is least able to
             follow the surface.
         away_from_steps: Errors of all other cells.
+
+    Example:
+        >>> from aquamvs.evaluation import HeightGrid, height_errors
+        >>> surface = truth.surface
+        >>> grid = HeightGrid(surface.x0, surface.y0, surface.spacing, surface.z)
+        >>> errors = height_errors(made.height_map, grid)
+        >>> errors.coverage > 0.8, errors.near_steps.count < errors.count
+        (True, True)
     """
 
     truth_count: int

@@ -40,6 +40,14 @@ class RigLimit:
         covariance: World frame, shape (..., 3, 3), square metres; NaN where fewer than two views
             see the point or all rays to it are parallel.
         view_count: Views that see the point, shape (...,), int32.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import rig_limit
+        >>> limit = rig_limit([view.model for view in views], torch.tensor([[0.0, 0.0, 1.0]]))
+        >>> sideways, along = limit.covariance[0].diagonal()[[0, 2]].sqrt().tolist()
+        >>> sideways < along
+        True
     """
 
     covariance: Tensor
@@ -76,6 +84,13 @@ class DepthLimit:
         sigma: 1-sigma uncertainty along each pixel's ray, shape (H, W), float64, metres; NaN
             where the depth is unknown or fewer than two views see the point.
         view_count: Views that see the point, shape (H, W), int32.
+
+    Example:
+        >>> from aquamvs.evaluation import depth_limit
+        >>> models = [view.model for view in views]
+        >>> limit = depth_limit(models, models[0], truth.depth("cam0"), step=10)
+        >>> tuple(limit.sigma.shape), int(limit.view_count.max())
+        ((150, 200), 5)
     """
 
     sigma: Tensor

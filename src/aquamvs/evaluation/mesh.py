@@ -19,6 +19,12 @@ class MeshErrors:
         from_truth: From even samples of the truth to the mesh (what is missing).
         area: Area of the mesh, square metres.
         truth_area: Area of the true surface, square metres.
+
+    Example:
+        >>> from aquamvs.evaluation import Triangles, mesh_errors
+        >>> errors = mesh_errors(made.mesh, Triangles.of_mesh(made.mesh), sample_spacing=0.02)
+        >>> errors.to_truth.max_abs < 1e-6, errors.area == errors.truth_area
+        (True, True)
     """
 
     to_truth: ErrorStatistics
@@ -53,6 +59,16 @@ def mesh_errors(
 
     Raises:
         DataError: The mesh has no triangle.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> import torch
+        >>> from aquamvs.evaluation import Triangles, mesh_errors
+        >>> surface = Triangles.of_mesh(made.mesh)
+        >>> shifted = made.mesh.vertices + torch.tensor([0.0, 0.0, 0.001])
+        >>> errors = mesh_errors(replace(made.mesh, vertices=shifted), surface, sample_spacing=0.02)
+        >>> errors.to_truth.max_abs < 0.0011
+        True
     """
     surface = Triangles.of_mesh(mesh)
     to_truth = truth.distance(surface.sample(sample_spacing))

@@ -37,6 +37,13 @@ class ErrorStatistics:
         within_1_sigma: Fraction of errors within the estimate's own 1 sigma (0.683 when it is
             right and errors are normal). None when no sigma was given.
         within_2_sigma: Same for 2 sigma (0.954).
+
+    Example:
+        >>> import numpy as np
+        >>> from aquamvs.evaluation import error_statistics
+        >>> statistics = error_statistics(np.array([-0.001, 0.001, 0.003]), thresholds=(0.002,))
+        >>> round(statistics.rms, 6), round(statistics.beyond[0.002], 3)
+        (0.001915, 0.333)
     """
 
     count: int

@@ -51,6 +51,14 @@ class Triangles:
     Attributes:
         vertices: shape (V, 3), float64, metres.
         faces: Vertex indices, shape (F, 3), int64.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.evaluation import Triangles
+        >>> square = torch.tensor([[0.0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
+        >>> surface = Triangles(square, torch.tensor([[0, 2, 1], [0, 3, 2]]))
+        >>> surface.area, surface.distance(torch.tensor([[0.5, 0.5, 0.9]])).round(3).tolist()
+        (1.0, [0.1])
     """
 
     vertices: Tensor

@@ -40,6 +40,13 @@ class FusionOptions:
             behind, so many other views must agree, and more than contradict, with pixels of theirs
             that lie on no rim: matching windows across a border err there, in all views alike.
         normal_radius: Normals come from windows of 2 radius + 1 pixels a side.
+
+    Example:
+        >>> from aquamvs.fusion import FusionOptions, fuse
+        >>> strict = FusionOptions(min_consistent_views=4)
+        >>> usual = fuse(tuple(views), made.depth_maps)
+        >>> len(fuse(tuple(views), made.depth_maps, strict)) < len(usual)
+        True
     """
 
     min_consistent_views: int = 2
@@ -75,6 +82,12 @@ class ConsistencyMap:
         camera: Camera name.
         agreeing: Views that agree, the own one included, shape (H, W), int16; 0 without depth.
         seeing: Views that agree or contradict, the own one included, shape (H, W), int16.
+
+    Example:
+        >>> from aquamvs.fusion import consistency_maps
+        >>> counts = consistency_maps(tuple(views), made.depth_maps)[0]
+        >>> counts.camera, bool((counts.agreeing <= counts.seeing).all())
+        ('cam0', True)
     """
 
     camera: str
@@ -226,6 +239,12 @@ def consistency_maps(
 
     Raises:
         DataError: A map without view, of another size, or two of one camera.
+
+    Example:
+        >>> from aquamvs.fusion import consistency_maps
+        >>> counts = consistency_maps(tuple(views), made.depth_maps)
+        >>> len(counts), int(counts[0].agreeing.max())
+        (5, 5)
     """
     options = options or FusionOptions()
     paired = pair_views(views, depth_maps)
@@ -262,6 +281,12 @@ def filter_depth_maps(
 
     Raises:
         DataError: A map without view, of another size, or two of one camera.
+
+    Example:
+        >>> from aquamvs.fusion import filter_depth_maps
+        >>> kept = filter_depth_maps(tuple(views), made.depth_maps)
+        >>> bool(kept[0].valid.sum() <= made.depth_maps[0].valid.sum())
+        True
     """
     options = options or FusionOptions()
     counted = consistency or consistency_maps(views, depth_maps, options)

@@ -58,6 +58,12 @@ def fuse(
     Raises:
         DataError: A map without view, of another size, or two of one camera.
         StageError: No point is consistent.
+
+    Example:
+        >>> from aquamvs.fusion import fuse
+        >>> cloud = fuse(tuple(views), made.depth_maps)
+        >>> len(cloud) > 10_000, int(cloud.view_count.min())
+        (True, 2)
     """
     options = options or FusionOptions()
     paired = pair_views(views, depth_maps)

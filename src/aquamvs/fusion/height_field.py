@@ -15,6 +15,14 @@ def cloud_from_height_map(height_map: HeightMap) -> PointCloud:
     Returns:
         The cloud, float32: normals by central differences, pointing up to the cameras (negative Z);
         colours, confidence, sigma and view counts are the cells'.
+
+    Example:
+        >>> from aquamvs.fusion import cloud_from_height_map
+        >>> cloud = cloud_from_height_map(made.height_map)
+        >>> len(cloud) == int(made.height_map.z.isfinite().sum())
+        True
+        >>> bool((cloud.normals[:, 2] < 0).all())
+        True
     """
     x, y = height_map.grid_xy()
     z = height_map.z

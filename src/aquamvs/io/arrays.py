@@ -213,6 +213,15 @@ def open_arrays(path: Path) -> Iterator["Arrays"]:
 
     Raises:
         DataError: The file is missing, damaged, or lacks what is asked of it in the block.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from aquamvs.io import open_arrays, save_arrays
+        >>> save_arrays("map.npz", {"depth": np.ones((3, 4), np.float32)})
+        >>> with open_arrays(Path("map.npz")) as arrays:
+        ...     tuple(arrays.array("depth", np.float32, (None, None)).shape)
+        (3, 4)
     """
     check_file(path, "array file", max_bytes=_MAX_FILE_BYTES)
     try:
@@ -229,13 +238,25 @@ def array_names(path: str | Path) -> frozenset[str]:
 
     Raises:
         DataError: The file is missing or damaged.
+
+    Example:
+        >>> from aquamvs.io import array_names
+        >>> sorted(array_names(folder / "ground_truth/frame_000000/surface.npz"))
+        ['discontinuity', 'spacing', 'x0', 'y0', 'z']
     """
     with open_arrays(Path(path)) as arrays:
         return arrays.names
 
 
 class Arrays:
-    """The arrays of an open npz file; no declared size is trusted."""
+    """The arrays of an open npz file; no declared size is trusted.
+
+    Example:
+        >>> from aquamvs.io import open_arrays
+        >>> with open_arrays(folder / "ground_truth/frame_000000/surface.npz") as arrays:
+        ...     sorted(arrays.names)
+        ['discontinuity', 'spacing', 'x0', 'y0', 'z']
+    """
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path = path

@@ -66,6 +66,10 @@ def remove_leftovers(folder: Path) -> None:
 
     Raises:
         DataError: One of them cannot be removed.
+
+    Example:
+        >>> from aquamvs.io import remove_leftovers
+        >>> remove_leftovers(config.output_dir)
     """
     try:
         for path in folder.rglob(f".*{_MARK}*"):

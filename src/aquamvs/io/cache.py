@@ -9,7 +9,13 @@ CACHE_VARIABLE: Final = "AQUAMVS_CACHE"
 
 
 def cache_folder(chosen: str | Path | None = None) -> Path:
-    """Cache folder: ``chosen``, else ``$AQUAMVS_CACHE``, else in the user's cache folder."""
+    """Cache folder: ``chosen``, else ``$AQUAMVS_CACHE``, else in the user's cache folder.
+
+    Example:
+        >>> from aquamvs.io import cache_folder
+        >>> cache_folder("weights").name
+        'weights'
+    """
     place = chosen or os.environ.get(CACHE_VARIABLE)
     if place:
         return Path(place).expanduser()

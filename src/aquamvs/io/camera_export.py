@@ -23,7 +23,13 @@ _OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 class CameraFormat(StrEnum):
-    """What to write."""
+    """What to write.
+
+    Example:
+        >>> from aquamvs.io import CameraFormat
+        >>> [target.value for target in CameraFormat]
+        ['colmap', 'nerfstudio', 'rays']
+    """
 
     COLMAP = "colmap"
     NERFSTUDIO = "nerfstudio"
@@ -50,6 +56,11 @@ def export_cameras(
     Raises:
         DataError: The cameras look through a water surface and the format knows pinhole cameras
             only; or the folder cannot be written.
+
+    Example:
+        >>> from aquamvs.io import export_cameras
+        >>> [path.name for path in export_cameras(tuple(views), "rays", target="rays")]
+        ['cam0.npz', 'cam1.npz', 'cam2.npz', 'cam3.npz', 'cam4.npz']
     """
     folder, wanted = Path(folder), CameraFormat(target)
     if wanted is not CameraFormat.RAYS:

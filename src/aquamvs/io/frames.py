@@ -22,6 +22,10 @@ class FrameSources:
     Attributes:
         sources: Camera name to source, in the calibration's order.
         alignment: Which of their images belong to one instant.
+
+    Example:
+        >>> list(inputs.sources.sources), inputs.sources.read_frame(0).index
+        (['cam0', 'cam1', 'cam2', 'cam3', 'cam4'], 0)
     """
 
     sources: dict[str, FrameSource]
@@ -121,6 +125,12 @@ def open_source(location: str | Path, prefix: str = "") -> FrameSource:
 
     Raises:
         DataError: It does not exist, or is neither of them.
+
+    Example:
+        >>> from aquamvs.io import open_source
+        >>> source = open_source(folder / "images" / "cam0")
+        >>> source.frame_count, source.size
+        (1, (200, 150))
     """
     path = Path(location)
     try:

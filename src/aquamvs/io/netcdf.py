@@ -24,6 +24,13 @@ def save_netcdf(path: str | Path, height_map: HeightMap) -> None:
 
     Raises:
         DataError: The path does not end in .nc or cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from aquamvs.io import save_netcdf
+        >>> save_netcdf("height.nc", made.height_map)
+        >>> Path("height.nc").stat().st_size > 0
+        True
     """
     from scipy.io import netcdf_file  # slow to import
 

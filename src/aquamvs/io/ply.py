@@ -220,6 +220,12 @@ def ply_elements(path: str | Path) -> frozenset[str]:
 
     Raises:
         DataError: As :func:`load_point_cloud`.
+
+    Example:
+        >>> from aquamvs.io import ply_elements, save_mesh
+        >>> save_mesh("surface.ply", made.mesh)
+        >>> sorted(ply_elements("surface.ply"))
+        ['face', 'vertex']
     """
     return frozenset(name for name, rows in _read(Path(path)).items() if len(rows))
 

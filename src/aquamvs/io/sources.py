@@ -13,7 +13,14 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 
 
 class FrameSource(Protocol):
-    """The frames of one camera."""
+    """The frames of one camera.
+
+    Example:
+        >>> from aquamvs.io import FrameSource, open_source
+        >>> source: FrameSource = open_source(folder / "images" / "cam0")
+        >>> source.frame_count, tuple(source.read(0).shape)
+        (1, (150, 200, 3))
+    """
 
     @property
     def path(self) -> Path:
@@ -39,6 +46,12 @@ class ImageFolder:
 
     Raises:
         DataError: The folder holds no image, or its first image cannot be read.
+
+    Example:
+        >>> from aquamvs.io import ImageFolder
+        >>> images = ImageFolder(folder / "images" / "cam0")
+        >>> images.frame_count, tuple(images.read(0).shape)
+        (1, (150, 200, 3))
     """
 
     def __init__(self, path: str | Path) -> None:

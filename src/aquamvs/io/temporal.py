@@ -43,6 +43,12 @@ def temporal_median(
     Raises:
         ConfigError: A length is not positive, or the window longer than the input.
         DataError: A frame cannot be read.
+
+    Example:
+        >>> from aquamvs.io import open_source, temporal_median
+        >>> source = open_source(folder / "images" / "cam0")
+        >>> [(frame, tuple(image.shape)) for frame, image in temporal_median(source, window=1)]
+        [(0, (150, 200, 3))]
     """
     for name, value in (("window", window), ("step", step), ("window_step", window_step)):
         if value < 1:
@@ -117,6 +123,12 @@ def filter_inputs(
         ConfigError: See :func:`temporal_median`; the frame rate is not positive.
         DataError: There is no input, one cannot be read, two would be written to one place, or a
             place cannot be written.
+
+    Example:
+        >>> from aquamvs.io import filter_inputs
+        >>> counts = filter_inputs(folder / "images", output_dir="median", window=1)
+        >>> sorted(counts.values())
+        [1, 1, 1, 1, 1]
     """
     if not 0 < frame_rate < math.inf:
         raise ConfigError(f"frame_rate is {frame_rate}; expected a positive number of Hz")

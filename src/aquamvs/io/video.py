@@ -42,6 +42,13 @@ class VideoFile:
     Raises:
         DataError: The file cannot be opened, has no frames, or declares larger frames than
             :data:`~aquamvs.io.images.MAX_PIXELS`.
+
+    Example:
+        >>> from aquamvs.io import VideoFile
+        >>> VideoFile("missing.mp4")
+        Traceback (most recent call last):
+            ...
+        aquamvs.errors.DataError: video missing.mp4 does not exist
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -22,6 +22,12 @@ class Features:
         scores: Strength of detection, larger is better, shape (N,), float32.
         scales: Diameter of the described patch, px, shape (N,); zero where the detector has none.
         orientations: Radians, shape (N,); zero where the detector has none.
+
+    Example:
+        >>> from aquamvs.matching import create_matcher
+        >>> features = create_matcher("sift").extract(views["cam0"])
+        >>> features.pixels.shape[1], features.descriptors.shape[1]
+        (2, 128)
     """
 
     pixels: Tensor
@@ -83,6 +89,12 @@ class SparseMatcher(Protocol):
 
     Attributes:
         label: Name for reports; says which weights are in use.
+
+    Example:
+        >>> from aquamvs.matching import SparseMatcher, create_matcher
+        >>> matcher: SparseMatcher = create_matcher("sift")
+        >>> len(matcher.match(views["cam0"], views["cam1"])) > 20
+        True
     """
 
     label: str
@@ -108,6 +120,13 @@ class DenseMatcher(Protocol):
 
     Attributes:
         label: Name for reports; says which weights are in use.
+
+    Example:
+        >>> from aquamvs.matching import DenseMatcher, create_matcher
+        >>> matcher: DenseMatcher = create_matcher("roma")
+        >>> warp = matcher.match(views["cam0"], views["cam1"])
+        >>> warp.certainty.ndim, warp.reference_size
+        (2, (200, 150))
     """
 
     label: str

@@ -40,5 +40,11 @@ def bundled_file(model: str) -> Path:
 
 
 def bundled_card(model: str) -> str:
-    """The model card of a bundled model, Markdown: data, training, evaluation, limits."""
+    """The model card of a bundled model, Markdown: data, training, evaluation, limits.
+
+    Example:
+        >>> from aquamvs.matching import bundled_card
+        >>> bundled_card("roma").splitlines()[0]
+        '# RoMa-style (bundled)'
+    """
     return bundled_file(model).with_suffix(".md").read_text(encoding="utf-8")

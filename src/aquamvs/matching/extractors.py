@@ -30,7 +30,13 @@ official and the bundled one alike."""
 
 
 class ExtractorType(StrEnum):
-    """Features for LightGlue."""
+    """Features for LightGlue.
+
+    Example:
+        >>> from aquamvs.matching import ExtractorType
+        >>> [extractor.value for extractor in ExtractorType]
+        ['aliked', 'disk', 'sift', 'superpoint']
+    """
 
     ALIKED = "aliked"
     DISK = "disk"
@@ -48,6 +54,11 @@ class DetectionOptions:
         clahe_clip_limit: Equalise local contrast first; None leaves the image as it is.
         max_image_side: Larger images are shrunk to this before detection; 1024 px is what
             LightGlue's authors use.
+
+    Example:
+        >>> from aquamvs.matching import DetectionOptions, LightGlueOptions
+        >>> LightGlueOptions(detection=DetectionOptions(max_keypoints=512)).detection.max_keypoints
+        512
     """
 
     max_keypoints: int = 2048

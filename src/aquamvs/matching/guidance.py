@@ -47,6 +47,12 @@ class Guidance:
             the calibration.
         depth_range: Smallest and largest ray depth of the scene, metres. None: from the water
             surface (in air: from the camera) to infinity.
+
+    Example:
+        >>> from aquamvs.matching import Guidance, SiftOptions
+        >>> guidance = Guidance(max_distance_px=1.0, depth_range=(0.2, 0.5))
+        >>> SiftOptions(guidance=guidance).guidance.depth_range
+        (0.2, 0.5)
     """
 
     max_distance_px: float = 2.0
@@ -104,6 +110,14 @@ def epipolar_curves(
     Returns:
         Source pixels from near to far, shape (N, samples, 2), in the dtype of the input; NaN where
         the source camera cannot see the point.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.matching import epipolar_curves
+        >>> pixels = torch.tensor([[100.0, 75.0]])
+        >>> curves = epipolar_curves(views["cam0"].model, views["cam1"].model, pixels, (0.2, 0.5))
+        >>> tuple(curves.shape)
+        (1, 17, 2)
     """
     height = float(reference_model.camera_height)
     low, high = _s_range(reference_model, depth_range)
@@ -137,6 +151,14 @@ def epipolar_distance(
     Returns:
         shape (N,), px, in the dtype of the input; infinite where the source camera can see no
         point of the ray.
+
+    Example:
+        >>> from aquamvs.matching import create_matcher, epipolar_distance
+        >>> matches = create_matcher("sift").match(views["cam0"], views["cam1"])
+        >>> models = views["cam0"].model, views["cam1"].model
+        >>> far = epipolar_distance(*models, matches.reference_pixels, matches.source_pixels)
+        >>> bool(far.max() < 3)
+        True
     """
     nearest = nearest_on_curves(
         reference_model, source_model, reference_pixels, source_pixels, depth_range
@@ -217,6 +239,15 @@ def epipolar_candidates(
 
     Returns:
         Pairs ordered by reference, then source position.
+
+    Example:
+        >>> from aquamvs.matching import Guidance, create_matcher, epipolar_candidates
+        >>> sift, pair = create_matcher("sift"), (views["cam0"], views["cam1"])
+        >>> pixels = [sift.extract(view).pixels for view in pair]
+        >>> models = [view.model for view in pair]
+        >>> near = epipolar_candidates(*models, *pixels, Guidance(max_distance_px=1.0))
+        >>> len(near.reference) < len(pixels[0]) * len(pixels[1])
+        True
     """
     curves = epipolar_curves(reference_model, source_model, reference_pixels, guidance.depth_range)
     reverse = epipolar_curves(source_model, reference_model, source_pixels, guidance.depth_range)
@@ -238,7 +269,15 @@ def epipolar_candidates(
 
 
 def keep_guided(matches: Matches, reference: View, source: View, guidance: Guidance) -> Matches:
-    """Drop the matches that lie too far from their epipolar curves in either view."""
+    """Drop the matches that lie too far from their epipolar curves in either view.
+
+    Example:
+        >>> from aquamvs.matching import Guidance, create_matcher, keep_guided
+        >>> matches = create_matcher("sift").match(views["cam0"], views["cam1"])
+        >>> kept = keep_guided(matches, views["cam0"], views["cam1"], Guidance(max_distance_px=0.2))
+        >>> 0 < len(kept) < len(matches)
+        True
+    """
     forth, back = (
         epipolar_distance(first, second, first_pixels, second_pixels, guidance.depth_range)
         for first, second, first_pixels, second_pixels in (

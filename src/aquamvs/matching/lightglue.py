@@ -54,6 +54,11 @@ class LightGlueOptions:
         weights: ``bundled`` (part of AquaMVS, on SIFT), ``official`` (the cache and, where it lacks
             them, the network), or a folder with the checkpoint files under their published names.
         download: Whether the network may be used.
+
+    Example:
+        >>> from aquamvs.matching import LightGlueOptions, create_matcher
+        >>> create_matcher("lightglue", LightGlueOptions(filter_threshold=0.3)).label
+        'LightGlue (bundled)'
     """
 
     extractor: ExtractorType | None = None
@@ -117,6 +122,13 @@ class LightGlueMatcher(SparseMatcher):
         extractor: Finds the keypoints.
         network: kornia's LightGlue for those keypoints.
         device: Where the network runs.
+
+    Example:
+        >>> from aquamvs.matching import LightGlueMatcher, LightGlueOptions
+        >>> matcher = LightGlueMatcher.create(LightGlueOptions(), "cpu")
+        >>> matches = matcher.match(views["cam0"], views["cam1"])
+        >>> matcher.label, matches.source
+        ('LightGlue (bundled)', 'cam1')
     """
 
     def __init__(

@@ -27,7 +27,14 @@ _SCORE_DECIMALS = 9
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pair:
-    """Names of two views to be matched."""
+    """Names of two views to be matched.
+
+    Example:
+        >>> from aquamvs.matching import Pair, unordered_pairs
+        >>> pair = Pair("cam1", "cam0")
+        >>> unordered_pairs([pair])
+        (Pair(reference='cam0', source='cam1'),)
+    """
 
     reference: str
     source: str
@@ -61,6 +68,12 @@ def select_pairs(
     Raises:
         ConfigError: ``num_neighbors`` is below 1 or ``bed_depth`` is not positive.
         StageError: No two views share any part of the bed.
+
+    Example:
+        >>> from aquamvs.matching import select_pairs
+        >>> pairs = select_pairs(views, num_neighbors=2)
+        >>> [pair.source for pair in pairs if pair.reference == "cam0"]
+        ['cam4', 'cam1']
     """
     if num_neighbors < 1:
         raise ConfigError(f"num_neighbors is {num_neighbors}; expected at least 1")
@@ -90,6 +103,11 @@ def unordered_pairs(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
     """Each unordered pair once, as (smaller name, larger name), sorted.
 
     Sparse matching is symmetric, so one match serves both directions.
+
+    Example:
+        >>> from aquamvs.matching import Pair, unordered_pairs
+        >>> unordered_pairs([Pair("cam1", "cam0"), Pair("cam0", "cam1")])
+        (Pair(reference='cam0', source='cam1'),)
     """
     return tuple(sorted({Pair(*sorted((pair.reference, pair.source))) for pair in pairs}))
 

@@ -28,6 +28,11 @@ class MatcherEntry:
         kind: ``sparse`` (:class:`SparseMatcher`) or ``dense`` (:class:`DenseMatcher`).
         options: Class of its options.
         create: Builds it from options and a device.
+
+    Example:
+        >>> from aquamvs.matching import MATCHERS
+        >>> MATCHERS["roma"].kind, MATCHERS["sift"].options.__name__
+        ('dense', 'SiftOptions')
     """
 
     kind: Literal["sparse", "dense"]
@@ -64,6 +69,11 @@ def create_matcher(
         ConfigError: The name is unknown, the options are another matcher's, or a package that the
             matcher needs is not installed.
         WeightsError: Its weights are missing or do not fit.
+
+    Example:
+        >>> from aquamvs.matching import SiftOptions, create_matcher
+        >>> create_matcher("sift", SiftOptions(max_keypoints=500)).label
+        'SIFT'
     """
     entry = MATCHERS.get(matcher_type)
     if entry is None:

@@ -30,6 +30,11 @@ class RomaSetting(StrEnum):
     """Resolutions that ``romav2`` offers, from the fastest to the most exact.
 
     Without a GPU a pair costs about 7 CPU-seconds at ``turbo`` and 24 at ``fast``.
+
+    Example:
+        >>> from aquamvs.matching import RomaSetting
+        >>> [setting.value for setting in RomaSetting]
+        ['turbo', 'fast', 'base', 'precise']
     """
 
     TURBO = "turbo"
@@ -49,6 +54,11 @@ class RomaOptions:
         weights: ``bundled`` (part of AquaMVS), ``official`` (RoMa v2: the cache and, where it lacks
             the checkpoint, the network, 1.1 GB), or RoMa v2's checkpoint file or its folder.
         download: Whether the network may be used for the checkpoint.
+
+    Example:
+        >>> from aquamvs.matching import RomaOptions, RomaSetting
+        >>> RomaOptions(weights="official", setting=RomaSetting.TURBO).setting.value
+        'turbo'
     """
 
     setting: RomaSetting | None = None
@@ -113,6 +123,17 @@ class RomaMatcher(DenseMatcher):
         device: Where the model runs.
         weights_label: Where the weights come from, for reports.
         guidance: See :class:`RomaOptions`.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.matching import RomaMatcher
+        >>> class Still:  # a model that finds every cell where it is
+        ...     def match(self, img_like_A, img_like_B):
+        ...         warp = torch.tensor([[[[-0.5, 0.0], [0.5, 0.0]]]])
+        ...         return {"warp_AB": warp, "overlap_AB": torch.ones(1, 1, 2, 1)}
+        >>> matcher = RomaMatcher(Still(), weights_label="none")
+        >>> matcher.match(views["cam0"], views["cam1"]).source_pixels.tolist()
+        [[[49.5, 74.5], [149.5, 74.5]]]
     """
 
     def __init__(

@@ -103,6 +103,12 @@ class BundledRomaMatcher(DenseMatcher):
         guidance: Depth range, and distance from the epipolar curve beyond which a match has no
             certainty; None does without the calibration.
         device: Where the network runs.
+
+    Example:
+        >>> from aquamvs.matching import create_matcher
+        >>> matcher = create_matcher("roma")
+        >>> type(matcher).__name__, matcher.label
+        ('BundledRomaMatcher', 'RoMa-style (bundled)')
     """
 
     def __init__(

@@ -56,6 +56,11 @@ class SiftOptions:
             that the calibration predicts for a level patch. Nine of ten wrong candidates fail; of
             true matches on slopes and walls one in a hundred does.
         max_octaves: Likewise of its scale, as a power of two.
+
+    Example:
+        >>> from aquamvs.matching import SiftOptions
+        >>> SiftOptions(ratio=0.7, guidance=None).max_keypoints
+        4096
     """
 
     max_keypoints: int = 4096
@@ -84,6 +89,13 @@ class SiftMatcher(SparseMatcher):
     Args:
         options: Detection and matching.
         device: Where descriptors are compared; detection runs on the CPU.
+
+    Example:
+        >>> from aquamvs.matching import SiftMatcher, SiftOptions
+        >>> matcher = SiftMatcher(SiftOptions(max_keypoints=200))
+        >>> matches = matcher.match(views["cam0"], views["cam1"])
+        >>> matches.reference, len(matches) > 20
+        ('cam0', True)
     """
 
     def __init__(

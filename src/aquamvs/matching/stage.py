@@ -22,6 +22,12 @@ def match_sparse(
     Yields:
         Matches of ``unordered_pairs(pairs)``, in that order. A view's features are extracted when
         it is first needed and kept until the last pair.
+
+    Example:
+        >>> from aquamvs.matching import Pair, create_matcher, match_sparse
+        >>> pairs = [Pair("cam0", "cam1"), Pair("cam1", "cam0")]
+        >>> [matches.source for matches in match_sparse(create_matcher("sift"), views, pairs)]
+        ['cam1']
     """
     features: dict[str, Features] = {}
     for pair in unordered_pairs(pairs):
@@ -48,6 +54,12 @@ def match_dense(
 
     Yields:
         One warp per pair.
+
+    Example:
+        >>> from aquamvs.matching import Pair, create_matcher, match_dense
+        >>> warps = match_dense(create_matcher("roma"), views, [Pair("cam0", "cam1")])
+        >>> [(warp.reference, warp.source) for warp in warps]
+        [('cam0', 'cam1')]
     """
     for pair in pairs:
         yield matcher.match(views[pair.reference], views[pair.source])

@@ -18,7 +18,15 @@ _BLOCK = 1 << 16
 
 
 def mask_warp(warp: Warp, reference: View, source: View) -> Warp:
-    """Certainty 0 where a cell's centre or its counterpart lies outside of its view or mask."""
+    """Certainty 0 where a cell's centre or its counterpart lies outside of its view or mask.
+
+    Example:
+        >>> from aquamvs.matching import create_matcher, mask_warp
+        >>> warp = create_matcher("roma").match(views["cam0"], views["cam1"])
+        >>> inside = mask_warp(warp, views["cam0"], views["cam1"])
+        >>> bool((inside.certainty <= warp.certainty).all())
+        True
+    """
     cells = warp.reference_pixels().reshape(-1, 2).to(reference.image.device)
     targets = warp.source_pixels.reshape(-1, 2).to(source.image.device)
     usable = inside_mask(reference, cells) & inside_mask(source, targets)
@@ -53,6 +61,13 @@ def guide_warp(
     Returns:
         The nearest points of the curves; a target stays where the source view can see no point of
         its curve, without certainty.
+
+    Example:
+        >>> from aquamvs.matching import Guidance, create_matcher, guide_warp
+        >>> warp = create_matcher("roma").match(views["cam0"], views["cam1"])
+        >>> guided = guide_warp(warp, views["cam0"], views["cam1"], Guidance(max_distance_px=1.0))
+        >>> guided.certainty.shape == warp.certainty.shape
+        True
     """
     cells, targets = warp.reference_pixels().reshape(-1, 2), warp.source_pixels.reshape(-1, 2)
     starts = None if start_depth is None else start_depth.reshape(-1)
@@ -93,6 +108,12 @@ def warp_to_matches(
 
     Raises:
         ConfigError: ``max_correspondences`` is below 1.
+
+    Example:
+        >>> from aquamvs.matching import create_matcher, warp_to_matches
+        >>> warp = create_matcher("roma").match(views["cam0"], views["cam1"])
+        >>> len(warp_to_matches(warp, max_correspondences=100)) <= 100
+        True
     """
     if max_correspondences < 1:
         raise ConfigError(f"max_correspondences is {max_correspondences}; expected at least 1")

@@ -36,6 +36,11 @@ class WeightsFile:
         sha256: Of the published file, hexadecimal.
         size_mb: Size, 10^6 bytes; for messages and listings.
         licence: Of the weights.
+
+    Example:
+        >>> from aquamvs.matching import WEIGHTS
+        >>> [file.name for file in WEIGHTS.values() if file.url is None]
+        ['superpoint-v1']
     """
 
     name: str
@@ -54,6 +59,11 @@ class WeightsStatus:
         file: The checkpoint.
         path: Its place in the cache.
         present: A file of that name is there (its checksum is tested when it is used).
+
+    Example:
+        >>> from aquamvs.matching import list_weights
+        >>> [status.file.name for status in list_weights() if status.file.url is None]
+        ['superpoint-v1']
     """
 
     file: WeightsFile
@@ -141,7 +151,13 @@ def weights_folder() -> Path:
 
 
 def list_weights() -> tuple[WeightsStatus, ...]:
-    """Every checkpoint and whether it lies in the cache, in the order of the table."""
+    """Every checkpoint and whether it lies in the cache, in the order of the table.
+
+    Example:
+        >>> from aquamvs.matching import list_weights
+        >>> [(status.file.name, status.file.size_mb) for status in list_weights()][:2]
+        [('aliked-n16', 2.7), ('disk-depth', 4.4)]
+    """
     folder = weights_folder()
     return tuple(
         WeightsStatus(file, folder / file.filename, (folder / file.filename).is_file())
@@ -190,6 +206,13 @@ def fetch_weights(names: Iterable[str] = (), *, progress: bool = False) -> tuple
 
     Raises:
         WeightsError: See :func:`resolve_weights`.
+
+    Example:
+        >>> from aquamvs.matching import fetch_weights
+        >>> fetch_weights(["unheard-of"])
+        Traceback (most recent call last):
+            ...
+        aquamvs.errors.WeightsError: weights 'unheard-of' are unknown; expected one of ...
     """
     wanted = list(names) or [
         status.file.name for status in list_weights() if not status.present and status.file.url
@@ -222,6 +245,13 @@ def resolve_weights(
     Raises:
         WeightsError: The name is unknown, the file is missing and cannot be downloaded, or its
             checksum is wrong.
+
+    Example:
+        >>> from aquamvs.matching import resolve_weights
+        >>> resolve_weights("unheard-of", download=False)
+        Traceback (most recent call last):
+            ...
+        aquamvs.errors.WeightsError: weights 'unheard-of' are unknown; expected one of ...
     """
     file = _lookup(name) if isinstance(name, str) else name
     if path is not None:

@@ -22,7 +22,13 @@ _POISSON_REACH = 3.0
 
 
 class MeshMethod(StrEnum):
-    """How a cloud becomes a mesh."""
+    """How a cloud becomes a mesh.
+
+    Example:
+        >>> from aquamvs.meshing import MeshMethod
+        >>> [method.value for method in MeshMethod]
+        ['heightfield', 'poisson']
+    """
 
     HEIGHTFIELD = "heightfield"
     POISSON = "poisson"
@@ -50,6 +56,12 @@ def mesh_from_cloud(
     Raises:
         ConfigError: An unknown method, a spacing that is not positive, or Open3D missing.
         StageError: A cloud that makes no triangle.
+
+    Example:
+        >>> from aquamvs.meshing import mesh_from_cloud
+        >>> mesh = mesh_from_cloud(made.cloud, spacing=0.02)
+        >>> bool((mesh.normals[:, 2] < 0).all())
+        True
     """
     if spacing is not None and not 0 < spacing < math.inf:
         raise ConfigError(f"mesh spacing is {spacing} m; expected a positive length")

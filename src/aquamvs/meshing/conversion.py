@@ -32,6 +32,13 @@ def convert_meshes(
         DataError: There is no mesh, one of them is damaged, a file would replace the mesh that it
             is made from, or cannot be written.
         ConfigError: See :func:`aquamvs.meshing.decimate`.
+
+    Example:
+        >>> from aquamvs.meshing import convert_meshes
+        >>> from aquamvs.io import save_mesh
+        >>> save_mesh("surface.ply", made.mesh)
+        >>> [path.name for path in convert_meshes("surface.ply", suffix=".obj")]
+        ['surface.obj']
     """
     source = Path(source)
     root = source if source.is_dir() else source.parent

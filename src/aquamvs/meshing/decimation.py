@@ -23,6 +23,11 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
     Raises:
         ConfigError: ``target_faces`` is not positive, or the package fast-simplification, through
             which trimesh does this, is not installed.
+
+    Example:
+        >>> from aquamvs.meshing import decimate
+        >>> decimate(made.mesh, len(made.mesh.faces)) is made.mesh
+        True
     """
     if target_faces < 1:
         raise ConfigError(f"target_faces is {target_faces}; expected a positive number")

@@ -73,6 +73,12 @@ def grid_cloud(cloud: PointCloud, spacing: float | None = None, *, max_gap: int 
         ConfigError: A spacing that is not positive or makes a grid of over 67 million cells, or a
             negative ``max_gap``.
         StageError: An empty cloud.
+
+    Example:
+        >>> from aquamvs.meshing import grid_cloud
+        >>> height_map = grid_cloud(made.cloud, spacing=0.02)
+        >>> height_map.spacing, bool(height_map.z.isfinite().any())
+        (0.02, True)
     """
     if len(cloud) == 0:
         raise StageError("the cloud is empty; there is nothing to grid")

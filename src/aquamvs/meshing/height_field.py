@@ -29,6 +29,12 @@ def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Me
     Raises:
         ConfigError: ``max_slope`` is not positive.
         StageError: No three neighbouring cells are known.
+
+    Example:
+        >>> from aquamvs.meshing import mesh_from_height_map
+        >>> mesh = mesh_from_height_map(made.height_map, max_slope=2.0)
+        >>> len(mesh.faces) <= len(mesh_from_height_map(made.height_map).faces)
+        True
     """
     if not max_slope > 0:
         raise ConfigError(f"max_slope is {max_slope}; expected a positive number")

@@ -47,6 +47,12 @@ def connect(
     Raises:
         ConfigError: Dask is not installed, both or neither are asked for, or the scheduler does not
             answer.
+
+    Example:
+        >>> from aquamvs.pipeline import connect
+        >>> with connect(workers=1) as client:
+        ...     len(client.scheduler_info()["workers"])
+        1
     """
     if (scheduler is None) == (workers is None):
         raise ConfigError("give either the address of a scheduler or a number of workers")
@@ -115,6 +121,13 @@ def run_distributed(
     Returns:
         What became of each frame, in order; the files are those of :meth:`Pipeline.run`, byte for
         byte but for the reports' times.
+
+    Example:
+        >>> from aquamvs.pipeline import Pipeline, connect, run_distributed
+        >>> with connect(workers=1) as client:
+        ...     summary = run_distributed(Pipeline(config), client, resume=False)
+        >>> [frame.status for frame in summary.frames]
+        ['done']
     """
     from distributed import as_completed
 

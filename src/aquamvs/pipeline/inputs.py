@@ -30,6 +30,12 @@ class Inputs:
         maps: Undistortion of every camera.
         fingerprint: Hash of configuration, calibration and masks: results of equal fingerprints
             and images are equal.
+
+    Example:
+        >>> from aquamvs.pipeline import open_inputs
+        >>> inputs = open_inputs(config)
+        >>> list(inputs.frames()), inputs.read_views(0).names
+        ([0], ('cam0', 'cam1', 'cam2', 'cam3', 'cam4'))
     """
 
     config: PipelineConfig
@@ -89,6 +95,12 @@ def open_inputs(config: PipelineConfig) -> Inputs:
         CalibrationError: See :func:`~aquamvs.calibration.load_calibration_data`.
         ConfigError: Cameras of configuration and calibration differ, or the device is not there.
         DataError: Images, videos, masks or the output folder cannot be used.
+
+    Example:
+        >>> from aquamvs.pipeline import open_inputs
+        >>> inputs = open_inputs(config)
+        >>> list(inputs.maps)
+        ['cam0', 'cam1', 'cam2', 'cam3', 'cam4']
     """
     _check_device(config.runtime.device)
     calibration = load_calibration_data(config.calibration_path)

@@ -67,6 +67,13 @@ class MemoryPrediction:
         limit_mb: ``runtime.max_memory_gb``, MiB; None where it is not set.
         tile_side: Cells along the surface sweep's tiles.
         workers: Tiles that are worked on at a time; None: as many as there are threads.
+
+    Example:
+        >>> from aquamvs.pipeline import predict_memory
+        >>> prediction = predict_memory(inputs)
+        >>> prediction.peak_mb > 100, prediction.limit_mb
+        (True, None)
+        >>> prediction.check()  # no limit is set, so nothing is raised
     """
 
     peak_mb: float = math.nan
@@ -117,6 +124,12 @@ def predict_memory(inputs: Inputs, *, threads: int | None = None) -> MemoryPredi
 
     Returns:
         The prediction, of the processor's memory.
+
+    Example:
+        >>> from aquamvs.pipeline import predict_memory
+        >>> prediction = predict_memory(inputs)
+        >>> prediction.peak_mb > 100, prediction.limit_mb
+        (True, None)
     """
     config, cameras = inputs.config, inputs.calibration.cameras
     sizes = [math.prod(camera.image_size) for camera in cameras.values()]

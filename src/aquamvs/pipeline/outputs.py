@@ -61,6 +61,13 @@ class FrameFolder:
 
     Attributes:
         root: ``<output_dir>/frame_000000``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from aquamvs.pipeline import FrameFolder
+        >>> results = FrameFolder(Path("output/frame_000000"))
+        >>> results.depth_map("cam0").as_posix()
+        'output/frame_000000/depth_maps/cam0.npz'
     """
 
     root: Path
@@ -104,7 +111,14 @@ class FrameFolder:
 
 
 def frame_folder(output_dir: Path, frame: int) -> FrameFolder:
-    """The folder of a frame under a run's output folder."""
+    """The folder of a frame under a run's output folder.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from aquamvs.pipeline import frame_folder
+        >>> frame_folder(Path("output"), 3).root.as_posix()
+        'output/frame_000003'
+    """
     return FrameFolder(output_dir / f"frame_{frame:06d}")
 
 
@@ -216,7 +230,13 @@ def write_report(
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes the result."""
+    """Versions of what computes the result.
+
+    Example:
+        >>> from aquamvs.pipeline import versions
+        >>> "torch" in versions()
+        True
+    """
     found = {name: version(name) for name in _REPORTED_PACKAGES if name != "torch"}
     return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
 

@@ -61,7 +61,12 @@ _T = TypeVar("_T")
 
 
 def no_progress(stage: Stage, done: int, total: int) -> None:
-    """Progress that nobody sees."""
+    """Progress that nobody sees.
+
+    Example:
+        >>> from aquamvs.pipeline import no_progress, reconstruct
+        >>> made = reconstruct(views, config, progress=no_progress)  # as without the argument
+    """
     del stage, done, total
 
 
@@ -76,6 +81,12 @@ class Reconstruction:
         height_map: Of the surface sweep; else None.
         sparse: Triangulated matches; None where no matcher ran.
         consistency: Views that agree on each depth; empty unless asked for.
+
+    Example:
+        >>> from aquamvs.pipeline import reconstruct
+        >>> made = reconstruct(views, config)
+        >>> len(made.depth_maps), made.height_map.spacing, made.sparse is None
+        (5, 0.02, True)
     """
 
     cloud: PointCloud
@@ -111,6 +122,12 @@ def reconstruct(
         StageError: A stage found nothing to go on (no matches, no depth).
         WeightsError: A matcher's weights are missing.
         ConfigError: A package that an option needs is not installed.
+
+    Example:
+        >>> from aquamvs.pipeline import reconstruct
+        >>> made = reconstruct(views, config)
+        >>> len(made.cloud) > 1000, made.mesh.faces.shape[1]
+        (True, 3)
     """
     recorder = recorder or StageRecorder(config.runtime.device)
     if config.pipeline_mode is PipelineMode.SURFACE:
@@ -173,7 +190,13 @@ def triangulation_options(config: PipelineConfig) -> TriangulationOptions:
 
 
 def weights_label(config: PipelineConfig) -> str | None:
-    """Network weights that the configured matcher uses, as reports name them."""
+    """Network weights that the configured matcher uses, as reports name them.
+
+    Example:
+        >>> from aquamvs.pipeline import weights_label
+        >>> weights_label(config) is None  # the surface sweep has no network
+        True
+    """
     if config.matcher_type is MatcherType.SIFT:
         return None
     sparse = config.matcher_type is MatcherType.LIGHTGLUE

@@ -23,6 +23,11 @@ def export_references(
 
     Raises:
         DataError: The frame cannot be read or the folder not be written.
+
+    Example:
+        >>> from aquamvs.pipeline import export_references
+        >>> sorted(export_references(inputs, output_dir="reference_images"))
+        ['cam0', 'cam1', 'cam2', 'cam3', 'cam4']
     """
     folder = inputs.config.output_dir / "reference_images" if output_dir is None else output_dir
     paths = {}

@@ -31,6 +31,12 @@ class FrameResult:
         timing: What the stages took.
         views: The undistorted views.
         reconstruction: What the stages made.
+
+    Example:
+        >>> from aquamvs.pipeline import Pipeline
+        >>> finished = Pipeline(config).run_frame(0)
+        >>> finished.frame, len(finished.views), len(finished.reconstruction.depth_maps)
+        (0, 5, 5)
     """
 
     frame: int
@@ -51,6 +57,12 @@ class FrameStatus:
         error: Why it failed.
         point_count: Points of the cloud, where the frame was done now.
         total_time_ms: Of the stages, where the frame was done now.
+
+    Example:
+        >>> from aquamvs.pipeline import Pipeline
+        >>> status = Pipeline(config).run(resume=False).frames[0]
+        >>> status.frame, status.status, status.error
+        (0, 'done', None)
     """
 
     frame: int
@@ -72,7 +84,14 @@ def tell_nobody(status: FrameStatus, ended: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What became of all frames of a run."""
+    """What became of all frames of a run.
+
+    Example:
+        >>> from aquamvs.pipeline import Pipeline
+        >>> summary = Pipeline(config).run(resume=False)
+        >>> [frame.status for frame in summary.frames]
+        ['done']
+    """
 
     frames: tuple[FrameStatus, ...]
 
@@ -91,6 +110,14 @@ class Pipeline:
 
     Raises:
         AquaMVSError: An input is missing or wrong; nothing has been written then.
+
+    Example:
+        >>> from aquamvs.pipeline import Pipeline
+        >>> summary = Pipeline(config).run(resume=False)
+        >>> [(frame.frame, frame.status) for frame in summary.frames]
+        [(0, 'done')]
+        >>> Pipeline(config).run().frames[0].status  # finished, so not done again
+        'skipped'
     """
 
     def __init__(self, config: PipelineConfig) -> None:

@@ -29,6 +29,12 @@ class StageTiming:
         cpu_time_ms: Processor time of all threads of this process.
         peak_memory_mb: Largest resident memory of the process during the stage, MiB (sampled every
             20 ms); on CUDA the largest device memory allocated is added.
+
+    Example:
+        >>> from aquamvs.pipeline import StageTiming
+        >>> timing = StageTiming(wall_time_ms=2000.0, cpu_time_ms=3000.0, peak_memory_mb=512.0)
+        >>> timing.cpu_time_ms / timing.wall_time_ms  # processors at work
+        1.5
     """
 
     wall_time_ms: float
@@ -42,6 +48,13 @@ class Timing:
 
     Attributes:
         stages: Stage name (:class:`aquamvs.pathways.Stage`) to its cost, in the order of execution.
+
+    Example:
+        >>> from aquamvs.pipeline import StageTiming, Timing
+        >>> from aquamvs.pathways import Stage
+        >>> fusion = StageTiming(wall_time_ms=20.0, cpu_time_ms=30.0, peak_memory_mb=512.0)
+        >>> Timing({Stage.FUSION: fusion, Stage.SURFACE: fusion}).total_time_ms
+        40.0
     """
 
     stages: dict[str, StageTiming] = field(default_factory=dict)
@@ -60,7 +73,17 @@ class Timing:
 
 
 class StageRecorder:
-    """Measures stages; a stage that is entered twice adds up."""
+    """Measures stages; a stage that is entered twice adds up.
+
+    Example:
+        >>> from aquamvs.pipeline import StageRecorder
+        >>> from aquamvs.pathways import Stage
+        >>> recorder = StageRecorder()
+        >>> with recorder.stage(Stage.FUSION):
+        ...     total = sum(range(1000))
+        >>> [stage.value for stage in recorder.timing.stages]
+        ['fusion']
+    """
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self._device = torch.device(device)

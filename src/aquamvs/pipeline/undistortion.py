@@ -18,7 +18,14 @@ from ..types import FrameSet, UndistortedViews, View
 
 
 def undistortion_maps(calibration: CalibrationData) -> dict[str, UndistortionData]:
-    """Maps of every camera; they serve all frames of a run."""
+    """Maps of every camera; they serve all frames of a run.
+
+    Example:
+        >>> from aquamvs.pipeline import undistortion_maps
+        >>> maps = undistortion_maps(rig)
+        >>> maps["cam0"].map_x.shape
+        (150, 200)
+    """
     return {name: compute_undistortion_maps(camera) for name, camera in calibration.cameras.items()}
 
 
@@ -45,6 +52,13 @@ def undistort_views(
 
     Raises:
         DataError: A camera has no image, or an image has another size than the calibration.
+
+    Example:
+        >>> from aquamvs.pipeline import undistort_views, undistortion_maps
+        >>> maps = undistortion_maps(rig)
+        >>> views = undistort_views(inputs.sources.read_frame(0), rig, maps)
+        >>> views.names, views["cam0"].size
+        (('cam0', 'cam1', 'cam2', 'cam3', 'cam4'), (200, 150))
     """
     views = []
     for name, camera in calibration.cameras.items():

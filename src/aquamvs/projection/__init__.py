@@ -6,12 +6,12 @@ from .refractive import RefractiveProjectionModel
 from .snell import refract
 from .variants import moved_surface, straight
 
-__all__ = ["RefractiveProjectionModel", "patch_affine", "refract"]
 __all__ = [
     "PinholeFit",
     "RefractiveProjectionModel",
     "fit_pinhole",
     "moved_surface",
+    "patch_affine",
     "refract",
     "straight",
 ]

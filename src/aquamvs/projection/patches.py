@@ -22,6 +22,15 @@ def patch_affine(
 
     Returns:
         shape (N, 2, 2); NaN where either camera cannot see the point.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.datasets import make_rig
+        >>> from aquamvs.projection import patch_affine
+        >>> model = make_rig("small5").projection_model("cam0")
+        >>> affine = patch_affine(model, model, torch.tensor([[0.1, 0.0, 1.0]]))
+        >>> torch.allclose(affine[0], torch.eye(2), atol=1e-3)
+        True
     """
     normal = reference_model.normal.to(points)
     level = torch.linalg.svd(normal[None])[2][1:].mT  # two directions in the surface, (3, 2)

@@ -28,6 +28,12 @@ class PinholeFit:
         model: The pinhole (``n_air == n_water``), float64.
         rms_px: Root of the mean squared distance of its projections from the true pixels.
         max_px: The largest such distance.
+
+    Example:
+        >>> from aquamvs.projection import fit_pinhole
+        >>> fit = fit_pinhole(rig.projection_model("cam0"), (200, 150), (0.95, 1.05))
+        >>> fit.rms_px <= fit.max_px, fit.model.is_refractive
+        (True, False)
     """
 
     model: RefractiveProjectionModel

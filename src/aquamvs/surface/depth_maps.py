@@ -26,6 +26,12 @@ def depth_maps_from_surface(
 
     Returns:
         One map per reference view. Sigma is the height's, taken along the ray.
+
+    Example:
+        >>> from aquamvs.surface import depth_maps_from_surface
+        >>> depth_maps = depth_maps_from_surface(made.height_map, views)
+        >>> len(depth_maps) == len(views.references)
+        True
     """
     grid = Grid(height_map.x0, height_map.y0, height_map.spacing, *height_map.z.shape)
     with torch.inference_mode():

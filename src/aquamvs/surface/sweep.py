@@ -120,6 +120,12 @@ class SurfaceSweepOptions:
         tile_side: Cells along the tiles that are worked on: smaller ones take less memory and more
             time, and change nothing but rounding.
         workers: Most tiles that are worked on at a time; None: as many as there are threads.
+
+    Example:
+        >>> from aquamvs.surface import SurfaceSweepOptions, sweep_surface
+        >>> height_map = sweep_surface(views, SurfaceSweepOptions(spacing=0.03))
+        >>> height_map.spacing
+        0.03
     """
 
     spacing: float | None = None
@@ -169,6 +175,12 @@ def sweep_surface(
     Raises:
         ConfigError: Fewer than two views, or none that overlap in the given region and range.
         StageError: The views match nowhere.
+
+    Example:
+        >>> from aquamvs.surface import SurfaceSweepOptions, sweep_surface
+        >>> height_map = sweep_surface(views, SurfaceSweepOptions(spacing=0.02))
+        >>> bool(height_map.z.nanmedian() > rig.water_z)
+        True
     """
     if len(views) < 2:
         raise ConfigError(f"the surface sweep needs two views or more; found {len(views)}")

@@ -36,6 +36,13 @@ class SparseCloud:
         observed: Which of ``cameras`` observe the point, shape (N, C), bool.
         pixel_sigma: 1-sigma of one pixel coordinate of a keypoint, px: estimated from the residuals
             of all tracks unless it was given.
+
+    Example:
+        >>> from aquamvs.triangulation import triangulate
+        >>> from aquamvs.matching import create_matcher
+        >>> cloud = triangulate(views, [create_matcher("sift").match(views["cam0"], views["cam1"])])
+        >>> cloud.observed.shape == (len(cloud.points), 2), cloud.pixel_sigma < 1
+        (True, True)
     """
 
     points: Tensor

@@ -34,6 +34,14 @@ def depth_range_per_view(
 
     Raises:
         StageError: No view sees any point.
+
+    Example:
+        >>> from aquamvs.triangulation import depth_range_per_view, triangulate
+        >>> from aquamvs.matching import create_matcher
+        >>> cloud = triangulate(views, [create_matcher("sift").match(views["cam0"], views["cam1"])])
+        >>> nearest, farthest = depth_range_per_view(cloud, views)["cam0"]
+        >>> 0 <= nearest < farthest
+        True
     """
     seen = {view.name: visible_depths(view, cloud.points) for view in views}
     every = [depths for depths in seen.values() if len(depths)]
@@ -64,6 +72,13 @@ def visible_depths(view: View, points: Tensor) -> Tensor:
     Returns:
         Metres along the refracted ray from the water surface, shape (M,), float64, in the order of
         the points. Occlusion is not considered.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.triangulation import visible_depths
+        >>> points = torch.tensor([[0.0, 0.0, 1.0], [5.0, 0.0, 1.0]])
+        >>> len(visible_depths(views["cam0"], points))
+        1
     """
     points = points.double()
     model = view.model.to(points.device)

@@ -52,6 +52,11 @@ class GrowthOptions:
     Attributes:
         max_corners: New points tried per view.
         max_gap_px: Largest distance of a corner from the nearest known point in its view.
+
+    Example:
+        >>> from aquamvs.triangulation import GrowthOptions, TriangulationOptions
+        >>> TriangulationOptions(growth=GrowthOptions(max_corners=500)).growth.max_gap_px
+        150.0
     """
 
     max_corners: int = 1500
@@ -84,6 +89,23 @@ def grow_tracks(
 
     Returns:
         Tracks of two or more views, none of which repeats a known track or another new one.
+
+    Example:
+        >>> from aquamvs.triangulation import (
+        ...     TriangulationOptions,
+        ...     build_tracks,
+        ...     grow_tracks,
+        ...     refine_tracks,
+        ...     triangulate,
+        ... )
+        >>> from aquamvs.matching import create_matcher, match_sparse, select_pairs
+        >>> matches = list(match_sparse(create_matcher("sift"), views, select_pairs(views)))
+        >>> tracks = build_tracks(matches)
+        >>> loose = TriangulationOptions(max_reprojection_error_px=1e3, min_ray_angle_deg=0.0)
+        >>> points = triangulate(views, tracks, loose).points
+        >>> refined = refine_tracks(views, tracks, points).tracks
+        >>> len(grow_tracks(views, refined, points).tracks.scores) > 0
+        True
     """
     options = options or GrowthOptions()
     layers = grey_layers(views) if layers is None else layers

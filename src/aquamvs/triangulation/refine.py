@@ -58,6 +58,12 @@ class RefinementOptions:
         max_drift_px: Largest distance between the places that the coarse and the fine grey values
             give. A patch that shows an edge between two depths has two places: what is large in it
             moves with one side, and its middle with the other.
+
+    Example:
+        >>> from aquamvs.triangulation import RefinementOptions, TriangulationOptions
+        >>> options = TriangulationOptions(refinement=RefinementOptions(radius_px=4))
+        >>> options.refinement.min_correlation
+        0.75
     """
 
     radius_px: int = 3
@@ -86,6 +92,15 @@ class RefinedTracks:
         tracks: As many as before and in their order, each with its reference observation and those
             that were found in other views; ``cameras`` are all views.
         expected: Views into which each point projects, its reference included, shape (T,), int64.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.matching import create_matcher
+        >>> from aquamvs.triangulation import RefinedTracks, build_tracks
+        >>> tracks = build_tracks([create_matcher("sift").match(views["cam0"], views["cam1"])])
+        >>> alone = RefinedTracks(tracks, torch.full(tracks.scores.shape, 2))  # as they were found
+        >>> alone.expected.shape == tracks.scores.shape
+        True
     """
 
     tracks: Tracks
@@ -112,6 +127,20 @@ def refine_tracks(
     Returns:
         The refined tracks. The reference observation of a track is the one with the finest
         resolution, and it stays where it is.
+
+    Example:
+        >>> from aquamvs.triangulation import (
+        ...     TriangulationOptions,
+        ...     build_tracks,
+        ...     refine_tracks,
+        ...     triangulate,
+        ... )
+        >>> from aquamvs.matching import create_matcher
+        >>> tracks = build_tracks([create_matcher("sift").match(views["cam0"], views["cam1"])])
+        >>> loose = TriangulationOptions(max_reprojection_error_px=1e3, min_ray_angle_deg=0.0)
+        >>> refined = refine_tracks(views, tracks, triangulate(views, tracks, loose).points)
+        >>> len(refined.tracks.track) > len(tracks.track)  # more views see each point
+        True
     """
     options = options or RefinementOptions()
     names = tuple(sorted(views.names))

@@ -34,6 +34,15 @@ class Tracks:
             one observation per track and camera.
         pixels: shape (O, 2), float64.
         scores: Mean score of the matches of each track, shape (T,), float32.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.triangulation import build_tracks
+        >>> from aquamvs.types import Matches
+        >>> pixels = torch.tensor([[10.0, 20.0], [30.0, 40.0]])
+        >>> tracks = build_tracks([Matches("cam0", "cam1", pixels, pixels + 1, torch.ones(2))])
+        >>> tracks.cameras, tracks.track.tolist(), tracks.camera.tolist()
+        (('cam0', 'cam1'), [0, 0, 1, 1], [0, 1, 0, 1])
     """
 
     cameras: tuple[str, ...]
@@ -124,6 +133,19 @@ def build_tracks(matches: Sequence[Matches], *, quantum_px: float = 0.0) -> Trac
 
     Raises:
         ConfigError: ``quantum_px`` is negative.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.triangulation import build_tracks
+        >>> from aquamvs.types import Matches
+        >>> first, second, third = torch.tensor([[[10.0, 20.0]], [[11.0, 20.0]], [[12.0, 20.0]]])
+        >>> pairs = [
+        ...     Matches("cam0", "cam1", first, second, torch.ones(1)),
+        ...     Matches("cam1", "cam2", second, third, torch.ones(1)),
+        ... ]
+        >>> tracks = build_tracks(pairs)
+        >>> len(tracks.scores), tracks.cameras  # one point, seen by three cameras
+        (1, ('cam0', 'cam1', 'cam2'))
     """
     if not quantum_px >= 0:
         raise ConfigError(f"quantum_px is {quantum_px}; expected 0 or a size in pixels")

@@ -47,6 +47,11 @@ class TriangulationOptions:
             the observations as they are.
         growth: After the refinement, further points between those that several views confirm;
             None adds none.
+
+    Example:
+        >>> from aquamvs.triangulation import TriangulationOptions
+        >>> TriangulationOptions(min_views=3, max_depth=0.6).min_ray_angle_deg
+        1.0
     """
 
     max_reprojection_error_px: float = 2.0
@@ -99,6 +104,13 @@ def triangulate(
     Raises:
         DataError: A camera of the tracks is not among the views.
         StageError: There are no tracks, or none passes; the message counts what each gate removed.
+
+    Example:
+        >>> from aquamvs.triangulation import triangulate
+        >>> from aquamvs.matching import create_matcher
+        >>> cloud = triangulate(views, [create_matcher("sift").match(views["cam0"], views["cam1"])])
+        >>> len(cloud.points) > 20, bool((cloud.points[:, 2] > rig.water_z).all())
+        (True, True)
     """
     options = options or TriangulationOptions()
     if not isinstance(tracks, Tracks):

@@ -47,6 +47,13 @@ class ViewServer:
 
     Raises:
         DataError: The folder does not exist, or the port is taken.
+
+    Example:
+        >>> from aquamvs.viewer import ViewServer
+        >>> server = ViewServer(folder)
+        >>> server.url.startswith("http:")
+        True
+        >>> server.close()
     """
 
     def __init__(

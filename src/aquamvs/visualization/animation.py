@@ -66,6 +66,12 @@ class FlipBook:
         labels: What stands beside the slider, one for each position.
         start: Position shown first.
         kind: MIME type of the pictures.
+
+    Example:
+        >>> from aquamvs.visualization import FlipBook, figure_png
+        >>> from matplotlib.figure import Figure
+        >>> FlipBook((figure_png(Figure()), figure_png(Figure())), ("Monday", "Friday")).labels
+        ('Monday', 'Friday')
     """
 
     pictures: tuple[bytes, ...] = field(repr=False)

@@ -47,6 +47,12 @@ def plot_runtime_and_points(result: BenchmarkResult) -> PlotFigure:
 
     Returns:
         The figure.
+
+    Example:
+        >>> from aquamvs.visualization import plot_runtime_and_points
+        >>> figure = plot_runtime_and_points(result)
+        >>> [panel.get_xlabel() for panel in figure.axes]
+        ['Total time (s)', 'Points']
     """
     if not result.results:
         return message_figure("The benchmark holds no pathway.")
@@ -67,6 +73,12 @@ def plot_stage_times(result: BenchmarkResult) -> PlotFigure:
 
     Returns:
         The figure; stages in the order in which they run.
+
+    Example:
+        >>> from aquamvs.visualization import plot_stage_times
+        >>> figure = plot_stage_times(result)
+        >>> figure.axes[0].get_xlabel()
+        'Wall time (s)'
     """
     rows = result.results
     used = [stage for stage in STAGE_COLORS if any(stage in row.timing.stages for row in rows)]
@@ -112,6 +124,12 @@ def plot_accuracy(result: BenchmarkResult) -> PlotFigure:
 
     Returns:
         The figure: depth maps and height maps in separate panels, where there are any.
+
+    Example:
+        >>> from aquamvs.visualization import plot_accuracy
+        >>> figure = plot_accuracy(result)
+        >>> [panel.get_title() for panel in figure.axes]
+        ['Depth maps', 'Height map']
     """
     panels = [
         (title, errors)

@@ -49,14 +49,26 @@ class PlotFigure(Figure):
 
 
 def figure_png(figure: Figure) -> bytes:
-    """A figure as PNG."""
+    """A figure as PNG.
+
+    Example:
+        >>> from aquamvs.visualization import figure_png, plot_height_map
+        >>> figure_png(plot_height_map(made.height_map))[1:4]
+        b'PNG'
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def figure_svg(figure: Figure) -> bytes:
-    """A figure as SVG with text as outlines; the same figure gives the same bytes."""
+    """A figure as SVG with text as outlines; the same figure gives the same bytes.
+
+    Example:
+        >>> from aquamvs.visualization import figure_svg, plot_height_map
+        >>> b"<svg" in figure_svg(plot_height_map(made.height_map))
+        True
+    """
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "aquamvs", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -47,6 +47,11 @@ def plot_depth_map(depth_map: DepthMap, *, title: str | None = None) -> PlotFigu
 
     Returns:
         The figure; an empty map is shown as such.
+
+    Example:
+        >>> from aquamvs.visualization import plot_depth_map
+        >>> plot_depth_map(made.depth_maps[0], title="cam0").get_suptitle()
+        'cam0'
     """
     depth = numpy_image(depth_map.depth)
     figure = PlotFigure(2 * _PANEL_INCHES + 1.6, _panel_height(depth) + 0.7)
@@ -78,6 +83,13 @@ def plot_consistency(consistency: ConsistencyMap, *, title: str | None = None) -
 
     Returns:
         The figure; grey where there is no depth.
+
+    Example:
+        >>> from aquamvs.visualization import plot_consistency
+        >>> from aquamvs.fusion import consistency_maps
+        >>> counts = consistency_maps(tuple(views), made.depth_maps)
+        >>> plot_consistency(counts[0], title="Agreement").get_suptitle()
+        'Agreement'
     """
     agreeing = numpy_image(consistency.agreeing).astype(float)
     seeing = numpy_image(consistency.seeing).astype(float)
@@ -122,6 +134,13 @@ def plot_depth_comparison(
 
     Raises:
         ShapeError: A map has another shape than the truth.
+
+    Example:
+        >>> from aquamvs.visualization import plot_depth_comparison
+        >>> shown = {"Surface sweep": made.depth_maps[0]}
+        >>> figure = plot_depth_comparison(shown, truth.depth("cam0"))
+        >>> figure.axes[1].get_title()
+        'Surface sweep'
     """
     shown = {name: item for name, item in depth_maps.items() if item is not None}
     if not shown and truth is None:

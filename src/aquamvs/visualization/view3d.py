@@ -44,6 +44,12 @@ class View3D:
         faces: Vertex indices of triangles, shape (F, 3), uint32; empty for a cloud.
         markers: Camera centres, shape (C, 3), float64, metres.
         title: Line under the view.
+
+    Example:
+        >>> from aquamvs.visualization import view_3d
+        >>> shown = view_3d(made.mesh)
+        >>> shown.vertices.shape[1], shown.colors.dtype.name
+        (3, 'uint8')
     """
 
     vertices: NDArray[np.float64]
