@@ -13,12 +13,13 @@ release = installed_version("aquamvs")
 version = release
 
 extensions = [
+    "colab_badge",
     "command_line",
     "configuration_table",
     "drawn_figure",
+    "drawn_math",
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
@@ -38,7 +39,9 @@ napoleon_use_rtype = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 
+html_math_renderer = "drawn"
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"AquaMVS {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
