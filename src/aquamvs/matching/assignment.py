@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .base import Features
 from .guidance import Candidates
 
 _SIMILARITIES_PER_BLOCK = 1 << 22
@@ -17,6 +18,9 @@ _SIMILARITIES_PER_BLOCK = 1 << 22
 _NEAREST_KEPT = 8
 """Candidates kept per keypoint when matching is unguided: the best, its rivals for the ratio test,
 and copies of either at other orientations."""
+
+_SAME_POINT_PX = 3.0
+"""Keypoints closer than this are one image point at several scales or orientations."""
 
 
 def nearest_candidates(reference: Tensor, source: Tensor) -> Candidates:
@@ -106,6 +110,49 @@ def runner_up(
         rivals.scatter_reduce_(0, own, rival, "amax")
         best = torch.maximum(best, rivals[own[chosen]])
     return best
+
+
+def distinctive_pairs(
+    features: tuple[Features, Features],
+    candidates: Candidates,
+    possible: Tensor,
+    *,
+    ratio: float,
+    max_distance: float,
+) -> tuple[Tensor, Tensor]:
+    """Mutual nearest neighbours that pass Lowe's ratio test.
+
+    Args:
+        features: Of the reference and of the source view.
+        candidates: Pairs that compete; ordered by reference, then source.
+        possible: Which of them may win, shape (C,), bool. The others are rivals all the same.
+        ratio: Largest ratio of a pair's distance to its best rival's.
+        max_distance: Largest Euclidean distance of its descriptors.
+
+    Returns:
+        Positions among the candidates, ascending, shape (K,), and the distances, shape (K,).
+    """
+    first, second = features
+    cosine = similarity(candidates, first.descriptors, second.descriptors)
+    # An image point detected at several orientations is one point: it matches once.
+    first_places, first_place = first.unique_places()
+    second_places, second_place = second.unique_places()
+    pairs = Candidates(first_place[candidates.reference], second_place[candidates.source])
+    chosen = mutual_best(
+        pairs,
+        torch.where(possible, cosine, -torch.inf),
+        (len(first_places), len(second_places)),
+    )
+    chosen = chosen[possible[chosen]]
+    distance = _chord(cosine[chosen])
+    rivals = runner_up(pairs, cosine, chosen, (first_places, second_places), _SAME_POINT_PX)
+    keep = (distance < max_distance) & (distance < ratio * _chord(rivals))
+    return chosen[keep], distance[keep]
+
+
+def _chord(cosine: Tensor) -> Tensor:
+    """Euclidean distance of unit vectors with that cosine; infinite for no vector at all."""
+    return torch.sqrt((2 - 2 * cosine).clamp(min=0))
 
 
 def _nearest(queries: Tensor, targets: Tensor) -> Tensor:

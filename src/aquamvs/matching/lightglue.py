@@ -13,6 +13,7 @@ from ..types import Matches, View
 from .assignment import mutual_best
 from .base import Features, SparseMatcher, chosen_matches, no_matches, swap_matches
 from .bundled import BUNDLED, OFFICIAL, bundled_file
+from .common_frame import Size, in_common_frame
 from .extractors import (
     EXTRACTORS,
     DetectionOptions,
@@ -236,8 +237,36 @@ class LightGlueMatcher(SparseMatcher):
     @torch.inference_mode()
     def _assignment(self, first: tuple[Features, View], second: tuple[Features, View]) -> Tensor:
         """Probability that two keypoints match, shape (N, M), float32."""
-        inputs = (
-            self.options.design.network_input(features, view.size, self.device)
-            for features, view in (first, second)
+        inputs = pair_input(
+            self.options.design,
+            (first[0], second[0]),
+            (first[1].size, second[1].size),
+            self.device,
         )
         return log_assignment(self._network, *inputs)[:-1, :-1].float().exp()
+
+
+def pair_input(
+    design: LightGlueDesign,
+    features: tuple[Features, Features],
+    sizes: tuple[Size, Size],
+    device: torch.device | str,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Both images' parts of the network's input, in a common frame where design and images allow.
+
+    Args:
+        design: Of the network.
+        features: Of both images.
+        sizes: (width, height) of both images.
+        device: Of the network.
+    """
+    first, second = features
+    frame = in_common_frame(first, second, sizes[1]) if design.placed else None
+    if frame is not None:
+        first, second, size = frame
+        sizes = (size, size)
+    placed = frame is not None
+    return (
+        design.network_input(first, sizes[0], device, in_common_frame=placed),
+        design.network_input(second, sizes[1], device, in_common_frame=placed),
+    )

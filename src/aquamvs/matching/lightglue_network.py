@@ -30,6 +30,23 @@ _LEAST_SCALE = 1e-3
 """Stands for the scale of detectors that have none, px, and for the spread of a flat descriptor."""
 
 
+_PLACE_FREQUENCIES = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Radians per half diagonal of the frame: from the whole of it down to a twentieth, the reach of
+relief and of what an affine map leaves."""
+
+_TURN_FREQUENCIES = (1.0, 2.0)
+"""Multiples of the orientation; whole ones, so that a full turn is none."""
+
+_SCALE_FREQUENCIES = (0.5, 1.0)
+"""Radians per octave of scale."""
+
+PLACE_FEATURES: Final = 2 * (
+    2 * len(_PLACE_FREQUENCIES) + len(_TURN_FREQUENCIES) + len(_SCALE_FREQUENCIES)
+)
+"""Numbers that describe a keypoint's place, orientation and scale; their products are largest
+where all three are alike."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LightGlueDesign:
     """Size and input of a LightGlue.
@@ -42,6 +59,7 @@ class LightGlueDesign:
         normalised: It reads places over half the image's diagonal, so that a turned image is within
             the same bounds; the logarithm of scales to base 2, in which a zoom is a shift; and
             descriptors of zero mean and unit variance, the numbers that networks learn on best.
+        placed: Places, scales and orientations of a common frame are appended to descriptors.
     """
 
     dimension: int
@@ -49,6 +67,7 @@ class LightGlueDesign:
     layers: int = 9
     oriented: bool = False
     normalised: bool = False
+    placed: bool = False
 
     def build(self) -> nn.Module:
         """The network with random weights."""
@@ -58,7 +77,7 @@ class LightGlueDesign:
         with _flash_attention_kept():
             network: nn.Module = LightGlue(
                 features=None,  # type: ignore[arg-type]  # kornia's own way of loading nothing
-                input_dim=self.dimension,
+                input_dim=self.dimension + PLACE_FEATURES * self.placed,
                 descriptor_dim=self.width,
                 add_scale_ori=self.oriented,
                 n_layers=self.layers,
@@ -71,9 +90,22 @@ class LightGlueDesign:
         return network
 
     def network_input(
-        self, features: Features, size: tuple[float, float], device: torch.device | str
+        self,
+        features: Features,
+        size: tuple[float, float],
+        device: torch.device | str,
+        *,
+        in_common_frame: bool = False,
     ) -> dict[str, Tensor]:
-        """One image's part of the network's input; ``size`` is (width, height)."""
+        """One image's part of the network's input.
+
+        Args:
+            features: Keypoints within the image, or within the frame common to both images.
+            size: (width, height) of the image or frame.
+            device: Of the result.
+            in_common_frame: Places may be compared with the other image's. Only networks of a
+                ``placed`` design do so.
+        """
         pixels, scales, descriptors = features.pixels, features.scales, features.descriptors
         if self.normalised:
             side = math.hypot(*size)
@@ -83,6 +115,10 @@ class LightGlueDesign:
             descriptors = descriptors - descriptors.mean(-1, keepdim=True)
             spread = descriptors.norm(dim=-1, keepdim=True).clamp(min=_LEAST_SCALE)
             descriptors = descriptors / spread * math.sqrt(self.dimension)
+        if self.placed:
+            place = _place_features(pixels, size, scales, features.orientations)
+            # Zeros, which no place has, say that nothing is known.
+            descriptors = torch.cat([descriptors, place * float(in_common_frame)], -1)
         return {
             "keypoints": pixels[None],
             "descriptors": descriptors[None],
@@ -94,9 +130,9 @@ class LightGlueDesign:
 
 
 BUNDLED_DESIGN: Final = LightGlueDesign(
-    dimension=128, width=128, layers=5, oriented=True, normalised=True
+    dimension=128, width=128, layers=5, oriented=True, normalised=True, placed=True
 )
-"""Of the weights that AquaMVS trains and ships: 1.65 million parameters, on RootSIFT."""
+"""Of the weights that AquaMVS trains and ships: 1.67 million parameters, on RootSIFT."""
 
 
 def log_assignment(
@@ -138,6 +174,22 @@ def load_lightglue(
         unused=[f"log_assignment.{layer}.r" for layer in range(design.layers)],
     )
     return network.eval().to(device)
+
+
+def _place_features(
+    pixels: Tensor, size: tuple[float, float], scales: Tensor, orientations: Tensor
+) -> Tensor:
+    """Cosines and sines of place, orientation and logarithmic scale, shape (N, PLACE_FEATURES)."""
+    place = (2 * pixels - pixels.new_tensor(size)) / math.hypot(*size)
+    phases = torch.cat(
+        [
+            (place[..., None] * place.new_tensor(_PLACE_FREQUENCIES)).flatten(-2),
+            orientations[:, None] * place.new_tensor(_TURN_FREQUENCIES),
+            scales[:, None] * place.new_tensor(_SCALE_FREQUENCIES),
+        ],
+        -1,
+    )
+    return torch.cat([phases.cos(), phases.sin()], -1)
 
 
 def _cross_attention(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..types import Matches, View
-from .assignment import mutual_best, nearest_candidates, runner_up, similarity
+from .assignment import distinctive_pairs, nearest_candidates
 from .base import Features, SparseMatcher, chosen_matches, no_matches, swap_matches
 from .frames import consistent_frames
 from .guidance import Candidates, Guidance, epipolar_candidates
@@ -24,9 +24,6 @@ from .images import grey_image
 from .spread import spread_selection
 
 _DESCRIPTOR = 128
-
-_SAME_POINT_PX = 3.0
-"""Keypoints closer than this are one image point at several scales or orientations."""
 
 _POSITIVE = (
     "max_keypoints",
@@ -130,23 +127,13 @@ class SiftMatcher(SparseMatcher):
         if len(first) == 0 or len(second) == 0:
             return no_matches(reference, source)
         candidates, possible = self._candidates(reference, source, first, second)
-        cosine = similarity(candidates, first.descriptors, second.descriptors)
-        # An image point detected at several orientations is one point: it matches once.
-        first_places, first_place = first.unique_places()
-        second_places, second_place = second.unique_places()
-        pairs = Candidates(first_place[candidates.reference], second_place[candidates.source])
-        chosen = mutual_best(
-            pairs,
-            torch.where(possible, cosine, -torch.inf),
-            (len(first_places), len(second_places)),
+        chosen, distance = distinctive_pairs(
+            (first, second),
+            candidates,
+            possible,
+            ratio=options.ratio,
+            max_distance=options.max_descriptor_distance,
         )
-        chosen = chosen[possible[chosen]]
-        distance = _chord(cosine[chosen])
-        rivals = runner_up(pairs, cosine, chosen, (first_places, second_places), _SAME_POINT_PX)
-        keep = (distance < options.max_descriptor_distance) & (
-            distance < options.ratio * _chord(rivals)
-        )
-        chosen, distance = chosen[keep], distance[keep]
         return chosen_matches(
             reference,
             source,
@@ -243,8 +230,3 @@ def root_sift(descriptors: Tensor) -> Tensor:
     histogram = descriptors.float()
     total = histogram.sum(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     return torch.sqrt(histogram / total)
-
-
-def _chord(cosine: Tensor) -> Tensor:
-    """Euclidean distance of unit vectors with that cosine; infinite for no vector at all."""
-    return torch.sqrt((2 - 2 * cosine).clamp(min=0))

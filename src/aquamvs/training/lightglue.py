@@ -13,16 +13,19 @@ from torch import Tensor, nn
 
 from ..datasets.noise import random_stream
 from ..matching.base import Features
-from ..matching.lightglue_network import BUNDLED_DESIGN, log_assignment
+from ..matching.common_frame import in_common_frame
+from ..matching.lightglue_network import BUNDLED_DESIGN, PLACE_FEATURES, log_assignment
 from .data import TRAINING_SEEDS, TrainingView, training_scene, true_warp
 from .keypoints import FeatureBank, TrueAssignment, choose, placed, true_assignment
 from .loop import Run, Schedule, save_weights, train
 
 WEIGHTS = "lightglue-bundled.safetensors"
 
-_SCHEDULE = Schedule(steps=1000, learning_rate=3e-4, warmup=60, average=0.99)
+_SCHEDULE = Schedule(
+    steps=3000, learning_rate=5e-4, warmup=100, average=0.995, save_every=100, report_every=50
+)
 _PAIRS_PER_STEP = 2
-_KEYPOINTS = (160, 512)
+_KEYPOINTS = (192, 640)
 """Range of the number of keypoints per view."""
 _WINDOW = (0.45, 1.0)
 """Range of the side of the part that is seen, over the image's."""
@@ -34,8 +37,10 @@ _TEMPERATURE = 30.0
 
 _WHOLE = 0.4
 """Part of the pairs that are seen whole."""
+_APART = 0.1
+"""Part of the pairs whose common frame is withheld: matching must not depend on finding one."""
 _TURNED = 0.5
-"""Part of the pairs of which one view is turned against the other, beyond what its rig does."""
+"""Part of these of which one view is turned against the other, beyond what its rig does."""
 _LEAST_PAIRS = 8
 
 _Window = tuple[float, float, float, float]
@@ -43,11 +48,12 @@ _Window = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """Two sets of features, each with its (width, height), and the truth."""
+    """Two sets of features, each with its (width, height), the truth, and whose places they are."""
 
     first: tuple[Features, tuple[float, float]]
     second: tuple[Features, tuple[float, float]]
     truth: TrueAssignment
+    is_common: bool
 
 
 def train_lightglue(run: Run) -> Path:
@@ -77,18 +83,22 @@ def train_lightglue(run: Run) -> Path:
 def initial_network() -> nn.Module:
     """The network as an identity on RootSIFT: training starts from mutual nearest neighbours.
 
-    Every block adds nothing yet, the last projection keeps the descriptors, and the positional
-    encoding covers distances from the image down to neighbouring keypoints; orientations enter it
-    with whole multiples, so that a full turn is none.
+    Every block adds nothing yet, and the first and last projections keep the descriptors and add a
+    weak preference for equal places in the common frame. The positional encoding covers distances
+    from the image down to neighbouring keypoints; orientations enter it with whole multiples, so
+    that a full turn is none.
     """
     network = BUNDLED_DESIGN.build()
     state = network.state_dict()
     width = BUNDLED_DESIGN.width
     for name, tensor in state.items():
-        if name.endswith(("ffn.3.weight", "ffn.3.bias", "final_proj.bias")):
+        if name.endswith(("ffn.3.weight", "ffn.3.bias", "final_proj.bias", "input_proj.bias")):
             tensor.zero_()
         elif name.endswith("final_proj.weight"):
             tensor.copy_(torch.eye(width) * math.sqrt(_TEMPERATURE) * width**-0.25)
+        elif name == "input_proj.weight":
+            tensor[:, :width] = torch.eye(width)
+            tensor[:, width:] = torch.linalg.qr(torch.randn(width, PLACE_FEATURES)).Q
         elif name.endswith("matchability.bias"):
             tensor.zero_()
     encoding = state["posenc.Wr.weight"]
@@ -116,7 +126,9 @@ def _loss(
         while drawn is None:
             drawn = _draw(bank, rng)
         first, second = (
-            BUNDLED_DESIGN.network_input(features.to(run.device), size, run.device)
+            BUNDLED_DESIGN.network_input(
+                features.to(run.device), size, run.device, in_common_frame=drawn.is_common
+            )
             for features, size in (drawn.first, drawn.second)
         )
         scores = log_assignment(network, first, second)
@@ -158,8 +170,14 @@ def _draw(bank: FeatureBank, rng: np.random.Generator) -> _Drawn | None:
     if len(truth.pairs) < _LEAST_PAIRS:
         return None
     angle = rng.uniform(-math.pi, math.pi)
+    frame = in_common_frame(features, others, second.size)
+    if frame is not None and rng.random() >= _APART:
+        features, others, size = frame
+        window = (0.0, 0.0, *size)
+        return _Drawn(placed(features, window, angle), placed(others, window, angle), truth, True)
     other_angle = angle + (rng.uniform(-math.pi, math.pi) if rng.random() < _TURNED else 0.0)
-    return _Drawn(placed(features, window, angle), placed(others, other_window, other_angle), truth)
+    first_placed = placed(features, window, angle)
+    return _Drawn(first_placed, placed(others, other_window, other_angle), truth, False)
 
 
 def _windows(
