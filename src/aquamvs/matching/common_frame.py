@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .assignment import distinctive_pairs, nearest_candidates
 from .base import Features
+from .lightglue_network import Size
 
 _RATIO = 0.8
 """Lowe's ratio."""
@@ -39,9 +40,6 @@ _LARGEST_STRETCH = 2.5
 
 _TRIES = 2000
 _CONFIDENCE = 0.999
-
-Size = tuple[float, float]
-"""(width, height), px."""
 
 
 def in_common_frame(

@@ -13,7 +13,7 @@ from ..types import Matches, View
 from .assignment import mutual_best
 from .base import Features, SparseMatcher, chosen_matches, no_matches, swap_matches
 from .bundled import BUNDLED, OFFICIAL, bundled_file
-from .common_frame import Size, in_common_frame
+from .common_frame import in_common_frame
 from .extractors import (
     EXTRACTORS,
     DetectionOptions,
@@ -23,7 +23,7 @@ from .extractors import (
 )
 from .frames import consistent_frames
 from .guidance import Candidates, Guidance, epipolar_candidates
-from .lightglue_network import BUNDLED_DESIGN, LightGlueDesign, load_lightglue, log_assignment
+from .lightglue_network import BUNDLED_DESIGN, LightGlueDesign, Size, load_lightglue, log_assignment
 from .weights import resolve_weights
 
 _OFFICIAL_THRESHOLD = 0.1
@@ -265,8 +265,4 @@ def pair_input(
     if frame is not None:
         first, second, size = frame
         sizes = (size, size)
-    placed = frame is not None
-    return (
-        design.network_input(first, sizes[0], device, in_common_frame=placed),
-        design.network_input(second, sizes[1], device, in_common_frame=placed),
-    )
+    return design.pair_input((first, second), sizes, device, is_common=frame is not None)

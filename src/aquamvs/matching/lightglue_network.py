@@ -30,8 +30,8 @@ _LEAST_SCALE = 1e-3
 """Stands for the scale of detectors that have none, px, and for the spread of a flat descriptor."""
 
 
-_PLACE_FREQUENCIES = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Radians per half diagonal of the frame: from the whole of it down to a twentieth, the reach of
+_PLACE_FREQUENCIES = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+"""Radians per half diagonal of the frame: from the whole of it down to a fortieth, the reach of
 relief and of what an affine map leaves."""
 
 _TURN_FREQUENCIES = (1.0, 2.0)
@@ -47,6 +47,21 @@ PLACE_FEATURES: Final = 2 * (
 where all three are alike."""
 
 
+HINTS: Final = 2
+"""Numbers that tell how good a keypoint's best partner is."""
+
+TEMPERATURE: Final = 30.0
+"""Of the softmax over the cosines of centred descriptors by which hints are computed, and with
+which training starts."""
+
+PLACE_WEIGHT: Final = 2.5
+"""Likewise of places, orientations and scales in the common frame against descriptors. Of 1 to 3,
+the larger, the smaller the loss on the training scenes; relief still asks for some tolerance."""
+
+Size = tuple[float, float]
+"""(width, height), px."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LightGlueDesign:
     """Size and input of a LightGlue.
@@ -59,7 +74,8 @@ class LightGlueDesign:
         normalised: It reads places over half the image's diagonal, so that a turned image is within
             the same bounds; the logarithm of scales to base 2, in which a zoom is a shift; and
             descriptors of zero mean and unit variance, the numbers that networks learn on best.
-        placed: Places, scales and orientations of a common frame are appended to descriptors.
+        placed: Appended to descriptors are places, scales and orientations of a frame that is
+            common to both images, and how good the best partner by all of these is.
     """
 
     dimension: int
@@ -77,7 +93,7 @@ class LightGlueDesign:
         with _flash_attention_kept():
             network: nn.Module = LightGlue(
                 features=None,  # type: ignore[arg-type]  # kornia's own way of loading nothing
-                input_dim=self.dimension + PLACE_FEATURES * self.placed,
+                input_dim=self.dimension + (PLACE_FEATURES + HINTS) * self.placed,
                 descriptor_dim=self.width,
                 add_scale_ori=self.oriented,
                 n_layers=self.layers,
@@ -89,23 +105,38 @@ class LightGlueDesign:
                 setattr(module, "forward", MethodType(_cross_attention, module))  # noqa: B010
         return network
 
-    def network_input(
+    def pair_input(
         self,
-        features: Features,
-        size: tuple[float, float],
+        features: tuple[Features, Features],
+        sizes: tuple[Size, Size],
         device: torch.device | str,
         *,
-        in_common_frame: bool = False,
-    ) -> dict[str, Tensor]:
-        """One image's part of the network's input.
+        is_common: bool = False,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The network's input, one part per image.
 
         Args:
-            features: Keypoints within the image, or within the frame common to both images.
-            size: (width, height) of the image or frame.
+            features: Keypoints of both images, at least one each.
+            sizes: (width, height) of both images, or of the frame common to them.
             device: Of the result.
-            in_common_frame: Places may be compared with the other image's. Only networks of a
+            is_common: Places are those of a common frame and may be compared. Only networks of a
                 ``placed`` design do so.
         """
+        first, second = (
+            self._image_input(each, size, device, is_common=is_common)
+            for each, size in zip(features, sizes, strict=True)
+        )
+        if self.placed:
+            both = [side["descriptors"][0] for side in (first, second)]
+            hints = _partner_hints(*both, self.dimension)
+            for side, tokens, hint in zip((first, second), both, hints, strict=True):
+                side["descriptors"] = torch.cat([tokens, hint], -1)[None]
+        return first, second
+
+    def _image_input(
+        self, features: Features, size: Size, device: torch.device | str, *, is_common: bool
+    ) -> dict[str, Tensor]:
+        """One image's part of it, without what depends on the other image."""
         pixels, scales, descriptors = features.pixels, features.scales, features.descriptors
         if self.normalised:
             side = math.hypot(*size)
@@ -118,7 +149,7 @@ class LightGlueDesign:
         if self.placed:
             place = _place_features(pixels, size, scales, features.orientations)
             # Zeros, which no place has, say that nothing is known.
-            descriptors = torch.cat([descriptors, place * float(in_common_frame)], -1)
+            descriptors = torch.cat([descriptors, place * float(is_common)], -1)
         return {
             "keypoints": pixels[None],
             "descriptors": descriptors[None],
@@ -132,7 +163,7 @@ class LightGlueDesign:
 BUNDLED_DESIGN: Final = LightGlueDesign(
     dimension=128, width=128, layers=5, oriented=True, normalised=True, placed=True
 )
-"""Of the weights that AquaMVS trains and ships: 1.67 million parameters, on RootSIFT."""
+"""Of the weights that AquaMVS trains and ships: 1.66 million parameters, on RootSIFT."""
 
 
 def log_assignment(
@@ -190,6 +221,27 @@ def _place_features(
         -1,
     )
     return torch.cat([phases.cos(), phases.sin()], -1)
+
+
+def _partner_hints(first: Tensor, second: Tensor, dimension: int) -> tuple[Tensor, Tensor]:
+    """How good each token's best partner in the other image is, shapes (N, HINTS), (M, HINTS).
+
+    The best similarity over a perfect one's, and the largest logarithm of the assignment by these
+    similarities, each shifted and scaled to the range of the other inputs.
+    """
+    weights = first.new_full((first.shape[1],), PLACE_WEIGHT)
+    weights[:dimension] = 1.0
+    first, second = first * weights, second * weights
+    perfect = first.square().sum(-1).amax().clamp(min=_LEAST_SCALE)
+    similarity = first @ second.T
+    logits = TEMPERATURE / dimension * similarity
+    assignment = logits.log_softmax(0) + logits.log_softmax(1)
+    hints = []
+    for axis in (1, 0):
+        closeness = 10 * (similarity.amax(axis) / perfect - 0.8)
+        sureness = assignment.amax(axis).clamp(min=-8.0) / 2 + 1
+        hints.append(torch.stack([closeness, sureness], -1))
+    return hints[0], hints[1]
 
 
 def _cross_attention(

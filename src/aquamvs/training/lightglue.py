@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from ..datasets.noise import random_stream
 from ..matching.base import Features
 from ..matching.common_frame import in_common_frame
-from ..matching.lightglue_network import BUNDLED_DESIGN, PLACE_FEATURES, log_assignment
+from ..matching.lightglue_network import (
+    BUNDLED_DESIGN,
+    HINTS,
+    PLACE_FEATURES,
+    PLACE_WEIGHT,
+    TEMPERATURE,
+    log_assignment,
+)
 from .data import TRAINING_SEEDS, TrainingView, training_scene, true_warp
 from .keypoints import FeatureBank, TrueAssignment, choose, placed, true_assignment
 from .loop import Run, Schedule, save_weights, train
@@ -22,19 +29,19 @@ from .loop import Run, Schedule, save_weights, train
 WEIGHTS = "lightglue-bundled.safetensors"
 
 _SCHEDULE = Schedule(
-    steps=3000, learning_rate=5e-4, warmup=100, average=0.995, save_every=100, report_every=50
+    steps=1000, learning_rate=5e-4, warmup=60, average=0.99, save_every=50, report_every=25
 )
 _PAIRS_PER_STEP = 2
-_KEYPOINTS = (192, 640)
+_KEYPOINTS = (160, 512)
 """Range of the number of keypoints per view."""
 _WINDOW = (0.45, 1.0)
 """Range of the side of the part that is seen, over the image's."""
 _FREQUENCY = (1.0, 40.0)
 """Range of the positional encoding's first frequencies, radians per half image."""
-_TEMPERATURE = 30.0
-"""Of the softmax over the cosines of centred descriptors with which training starts."""
-
-
+_HINT_WEIGHT = 2.0
+"""Weight with which training starts of the hints at the best partner: few numbers among many."""
+_SURENESS = 1.0
+"""Likewise of those hints in whether a keypoint has a partner at all."""
 _WHOLE = 0.4
 """Part of the pairs that are seen whole."""
 _APART = 0.1
@@ -84,21 +91,27 @@ def initial_network() -> nn.Module:
     """The network as an identity on RootSIFT: training starts from mutual nearest neighbours.
 
     Every block adds nothing yet, and the first and last projections keep the descriptors and add a
-    weak preference for equal places in the common frame. The positional encoding covers distances
+    preference for equal places in the common frame. The positional encoding covers distances
     from the image down to neighbouring keypoints; orientations enter it with whole multiples, so
     that a full turn is none.
     """
     network = BUNDLED_DESIGN.build()
     state = network.state_dict()
     width = BUNDLED_DESIGN.width
+    directions = torch.linalg.qr(torch.randn(width, PLACE_FEATURES + HINTS)).Q
+    place, hint = directions.split([PLACE_FEATURES, HINTS], 1)
     for name, tensor in state.items():
         if name.endswith(("ffn.3.weight", "ffn.3.bias", "final_proj.bias", "input_proj.bias")):
             tensor.zero_()
         elif name.endswith("final_proj.weight"):
-            tensor.copy_(torch.eye(width) * math.sqrt(_TEMPERATURE) * width**-0.25)
+            tensor.copy_(torch.eye(width) * math.sqrt(TEMPERATURE) * width**-0.25)
         elif name == "input_proj.weight":
             tensor[:, :width] = torch.eye(width)
-            tensor[:, width:] = torch.linalg.qr(torch.randn(width, PLACE_FEATURES)).Q
+            tensor.copy_(
+                torch.cat([torch.eye(width), PLACE_WEIGHT * place, _HINT_WEIGHT * hint], 1)
+            )
+        elif name.endswith("matchability.weight"):
+            tensor.copy_(_SURENESS * hint.sum(1))
         elif name.endswith("matchability.bias"):
             tensor.zero_()
     encoding = state["posenc.Wr.weight"]
@@ -125,11 +138,11 @@ def _loss(
         drawn = _draw(bank, rng)
         while drawn is None:
             drawn = _draw(bank, rng)
-        first, second = (
-            BUNDLED_DESIGN.network_input(
-                features.to(run.device), size, run.device, in_common_frame=drawn.is_common
-            )
-            for features, size in (drawn.first, drawn.second)
+        first, second = BUNDLED_DESIGN.pair_input(
+            (drawn.first[0].to(run.device), drawn.second[0].to(run.device)),
+            (drawn.first[1], drawn.second[1]),
+            run.device,
+            is_common=drawn.is_common,
         )
         scores = log_assignment(network, first, second)
         total = total + assignment_loss(scores, drawn.truth) / _PAIRS_PER_STEP
