@@ -19,6 +19,7 @@ from aquamvs.matching import (
 )
 from aquamvs.matching.bundled import BUNDLED_MODELS, bundled_file
 from aquamvs.matching.checkpoints import read_tensors
+from aquamvs.matching.lightglue import pair_input
 from aquamvs.matching.lightglue_network import BUNDLED_DESIGN, load_lightglue, log_assignment
 
 DETECTION = DetectionOptions(max_keypoints=400)
@@ -125,10 +126,12 @@ def test_half_precision_input_and_weights_agree_with_single(rendered):
     west, east = rendered["west"], rendered["east"]
     matcher = LightGlueMatcher.create(LightGlueOptions(detection=DETECTION))
     network = load_lightglue(bundled_file("lightglue"), BUNDLED_DESIGN)
-    inputs = [
-        BUNDLED_DESIGN.network_input(matcher.extract(view), view.size, "cpu")
-        for view in (west, east)
-    ]
+    inputs = pair_input(
+        BUNDLED_DESIGN,
+        (matcher.extract(west), matcher.extract(east)),
+        (west.size, east.size),
+        "cpu",
+    )
     with torch.inference_mode():
         exact = log_assignment(network, *inputs)[:-1, :-1].exp()
         half = network.to(torch.bfloat16)

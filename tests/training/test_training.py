@@ -144,13 +144,16 @@ def test_training_starts_from_nearest_neighbours(scene):
         detect_sift(view.as_view(), max_keypoints=150, contrast_threshold=0.00667)
         for view in scene.views[:2]
     ]
-    inputs = [BUNDLED_DESIGN.network_input(f, scene.views[0].size, "cpu") for f in features]
+    size = scene.views[0].size
+    inputs = BUNDLED_DESIGN.pair_input(tuple(features), (size, size), "cpu")
     with torch.no_grad():
         scores = log_assignment(network, *inputs)[:-1, :-1]
-    first, second = (side["descriptors"][0] for side in inputs)
+    first, second = (side["descriptors"][0, :, : BUNDLED_DESIGN.dimension] for side in inputs)
     cosine = first @ second.T
     mutual = cosine.argmax(0)[cosine.argmax(1)] == torch.arange(len(first))
-    assert torch.equal(scores.argmax(1)[mutual], cosine.argmax(1)[mutual])
+    same = scores.argmax(1)[mutual] == cosine.argmax(1)[mutual]
+    # The hints at the best partner have a say too, but a small one.
+    assert same.float().mean() > 0.95
 
 
 def line_loss(model, step):

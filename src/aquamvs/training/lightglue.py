@@ -88,12 +88,12 @@ def train_lightglue(run: Run) -> Path:
 
 
 def initial_network() -> nn.Module:
-    """The network as an identity on RootSIFT: training starts from mutual nearest neighbours.
+    """The network as an identity on its input: training starts from mutual nearest neighbours.
 
-    Every block adds nothing yet, and the first and last projections keep the descriptors and add a
-    preference for equal places in the common frame. The positional encoding covers distances
-    from the image down to neighbouring keypoints; orientations enter it with whole multiples, so
-    that a full turn is none.
+    Every block adds nothing yet. The first and last projections keep the descriptors and prefer
+    equal places in the common frame; whether a keypoint has a partner follows the hints. The
+    positional encoding covers distances from the image down to neighbouring keypoints; orientations
+    enter it with whole multiples, so that a full turn is none.
     """
     network = BUNDLED_DESIGN.build()
     state = network.state_dict()
@@ -106,7 +106,6 @@ def initial_network() -> nn.Module:
         elif name.endswith("final_proj.weight"):
             tensor.copy_(torch.eye(width) * math.sqrt(TEMPERATURE) * width**-0.25)
         elif name == "input_proj.weight":
-            tensor[:, :width] = torch.eye(width)
             tensor.copy_(
                 torch.cat([torch.eye(width), PLACE_WEIGHT * place, _HINT_WEIGHT * hint], 1)
             )
