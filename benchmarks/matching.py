@@ -8,8 +8,9 @@ both images, and nothing hides it; of several such partners only the mutual near
 is the part of a matcher's matches that lie within 3 px of the truth (a match of a hidden point is
 wrong); recall the part of the true pairs whose keypoint a matcher has matched rightly. All matchers
 get the same keypoints. The disturbed calibration has every camera turned at random, so that pixels
-move by 1 px RMS. ``--sparse`` prints the sparse clouds instead, and ``--thresholds`` what the
-matcher's thresholds were chosen by, on the validation seeds of the training.
+move by 1 px RMS. ``--sparse`` prints the sparse clouds of one ``--matcher`` instead, and
+``--thresholds`` what the matcher's thresholds were chosen by, on the validation seeds of the
+training.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from aquamvs.matching import (
 )
 from aquamvs.matching.images import to_uint8
 from aquamvs.pathways import MatcherType, PipelineMode
-from aquamvs.pipeline.reconstruct import reconstruct
+from aquamvs.pipeline.reconstruct import reconstruct, weights_label
 from aquamvs.projection import RefractiveProjectionModel
 from aquamvs.training.data import VALIDATION_SEEDS, TrainingView, training_scene, true_warp
 from aquamvs.triangulation import triangulate
@@ -231,18 +232,23 @@ def compare(folders: Sequence[Path], step: int) -> None:
     print(f"detection: {detection / max(count, 1):.2f} CPU-s per view")
 
 
-def sparse_clouds(folder: Path) -> None:
+def sparse_clouds(folder: Path, matcher_type: MatcherType) -> None:
     """Print the sparse clouds of a frame: tracks as the pipeline makes them, and single pairs."""
     start, start_cpu = time.monotonic(), time.process_time()
     config = PipelineConfig.from_yaml(folder / "config.yaml").model_copy(
-        update={"pipeline_mode": PipelineMode.SPARSE, "matcher_type": MatcherType.LIGHTGLUE}
+        update={"pipeline_mode": PipelineMode.SPARSE, "matcher_type": matcher_type}
     )
     views = Pipeline(config).inputs.read_views(0)
     result = reconstruct(views, config)
     seconds, cpu = time.monotonic() - start, time.process_time() - start_cpu
     print(
-        f"{folder.name}: sparse mode {seconds:.1f} s, {cpu:.1f} CPU-s, without the results' files"
+        f"{folder.name}: {weights_label(config) or 'no weights'}, {matcher_type} + sparse "
+        f"{seconds:.1f} s, {cpu:.1f} CPU-s, without the results' files"
     )
+    assert result.sparse is not None
+    clouds = {"as the pipeline makes them": result.sparse.points}
+    if matcher_type is MatcherType.LIGHTGLUE:
+        clouds |= unrefined_clouds(views)
     truth = load_ground_truth(folder)
     surface = truth.surface
     stride = max(1, round((surface.z.numel() / TRUTH_NODES) ** 0.5))
@@ -252,18 +258,21 @@ def sparse_clouds(folder: Path) -> None:
         surface.spacing * stride,
         surface.z[::stride, ::stride].double(),
     )
+    for name, points in clouds.items():
+        print(f"  {name:26s} {cloud_line(points, views, truth, grid)}")
+
+
+def unrefined_clouds(views: UndistortedViews) -> dict[str, Tensor]:
+    """Points of LightGlue's matches by tracks without refinement, and by single pairs."""
     matcher = LightGlueMatcher.create(
         LightGlueOptions(detection=DetectionOptions(max_keypoints=KEYPOINTS))
     )
     matches = list(match_sparse(matcher, views, select_pairs(views)))
     pairs = torch.cat([triangulate(views, [m]).points for m in matches if len(m) > FEW])
-    assert result.sparse is not None
-    for name, points in (
-        ("tracks, refined and grown", result.sparse.points),
-        ("tracks of the matches", triangulate(views, matches).points),
-        ("pairwise triangulation", pairs),
-    ):
-        print(f"  {name:26s} {cloud_line(points, views, truth, grid)}")
+    return {
+        "tracks of the matches": triangulate(views, matches).points,
+        "pairwise triangulation": pairs,
+    }
 
 
 def cloud_line(
@@ -338,6 +347,9 @@ def main() -> None:
         "--thresholds", action="store_true", help="only print the choice of thresholds (validation)"
     )
     parser.add_argument("--sparse", action="store_true", help="sparse clouds instead of pairs")
+    parser.add_argument(
+        "--matcher", default=MatcherType.LIGHTGLUE, choices=list(MatcherType), help="of --sparse"
+    )
     options = parser.parse_args()
     if options.thresholds:
         thresholds(options.data)
@@ -349,7 +361,7 @@ def main() -> None:
     ]
     if options.sparse:
         for folder in folders:
-            sparse_clouds(folder)
+            sparse_clouds(folder, MatcherType(options.matcher))
         return
     torch.set_num_threads(1)
     compare(folders, options.step)
