@@ -29,7 +29,7 @@ from .loop import Run, Schedule, save_weights, train
 WEIGHTS = "lightglue-bundled.safetensors"
 
 _SCHEDULE = Schedule(
-    steps=1000, learning_rate=5e-4, warmup=60, average=0.99, save_every=50, report_every=25
+    steps=250, learning_rate=7e-4, warmup=30, average=0.97, save_every=25, report_every=10
 )
 _PAIRS_PER_STEP = 2
 _KEYPOINTS = (160, 512)
