@@ -13,7 +13,6 @@ import math
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .assignment import distinctive_pairs, nearest_candidates
@@ -97,14 +96,15 @@ def fit_affine(first: Features, second: Features, tolerance_px: float) -> Tensor
     )
     if matrix is None or agree.sum() < max(_LEAST_FIT, _LEAST_AGREEMENT * len(agree)):
         return None
-    return torch.from_numpy(matrix) if _is_plausible(matrix) else None
+    affine = torch.from_numpy(matrix)
+    return affine if _is_plausible(affine[:, :2]) else None
 
 
-def _is_plausible(matrix: NDArray[np.float64]) -> bool:
+def _is_plausible(linear: Tensor) -> bool:
     """No mirror, and no extreme zoom or stretch."""
-    large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    large, small = torch.linalg.svdvals(linear).tolist()
     return bool(
-        np.linalg.det(matrix[:, :2]) > 0
+        torch.linalg.det(linear) > 0
         and large <= _LARGEST_ZOOM
         and small >= 1 / _LARGEST_ZOOM
         and large <= _LARGEST_STRETCH * small

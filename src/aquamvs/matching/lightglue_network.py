@@ -127,10 +127,10 @@ class LightGlueDesign:
             for each, size in zip(features, sizes, strict=True)
         )
         if self.placed:
-            both = [side["descriptors"][0] for side in (first, second)]
-            hints = _partner_hints(*both, self.dimension)
-            for side, tokens, hint in zip((first, second), both, hints, strict=True):
-                side["descriptors"] = torch.cat([tokens, hint], -1)[None]
+            own, other = first["descriptors"][0], second["descriptors"][0]
+            hints = _partner_hints(own, other, self.dimension)
+            first["descriptors"] = torch.cat([own, hints[0]], -1)[None]
+            second["descriptors"] = torch.cat([other, hints[1]], -1)[None]
         return first, second
 
     def _image_input(
