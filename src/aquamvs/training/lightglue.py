@@ -29,10 +29,10 @@ from .loop import Run, Schedule, save_weights, train
 WEIGHTS = "lightglue-bundled.safetensors"
 
 _SCHEDULE = Schedule(
-    steps=250, learning_rate=7e-4, warmup=30, average=0.97, save_every=25, report_every=10
+    steps=120, learning_rate=1e-3, warmup=10, average=0.95, save_every=10, report_every=10
 )
 _PAIRS_PER_STEP = 2
-_KEYPOINTS = (160, 512)
+_KEYPOINTS = (128, 448)
 """Range of the number of keypoints per view."""
 _WINDOW = (0.45, 1.0)
 """Range of the side of the part that is seen, over the image's."""
