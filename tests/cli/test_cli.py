@@ -69,6 +69,28 @@ def test_run_reconstructs_resumes_and_reports_failures(
     assert "expected cpu, cuda" in capsys.readouterr().err
 
 
+def test_a_fault_of_the_program_shows_in_log_and_exit_code(
+    tiny_dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise TypeError("a fault")
+
+    monkeypatch.setattr("aquamvs.pipeline.runner.reconstruct", broken)
+    config = PipelineConfig.from_yaml(tiny_dataset / "config.yaml")
+    config.model_copy(update={"output_dir": tmp_path / "output"}).to_yaml(tmp_path / "c.yaml")
+    assert main(["run", str(tmp_path / "c.yaml"), "--json"]) == 3
+    shown = capsys.readouterr()
+    frame = json.loads(shown.out)["frames"][0]
+    assert frame["error"] == "TypeError: a fault"
+    assert "in broken" in frame["traceback"]
+    assert "in broken" in caplog.text
+    assert "not foreseen" in shown.err
+
+
 def test_benchmark_prints_the_table_and_the_reports_places(
     tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

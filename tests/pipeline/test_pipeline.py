@@ -261,4 +261,6 @@ def test_an_unexpected_error_stays_with_its_frame(
     summary = pipeline.run()
     assert [frame.status for frame in summary.frames] == ["failed", "done"]
     assert summary.frames[0].error == "MemoryError: no room"
-    assert "Traceback" in caplog.text
+    assert summary.unforeseen == summary.frames[:1]
+    assert caplog.text.count("Traceback") == 1
+    assert "in fail_first" in caplog.text

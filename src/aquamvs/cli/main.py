@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Instead of the process's own.
 
     Returns:
-        Exit code: 0 done, 1 a frame or pathway failed, 2 wrong input, 130 interrupted.
+        Exit code: 0 done, 1 a frame or pathway failed, 2 wrong input, 3 a frame ended with an
+        error that was not foreseen, 130 interrupted.
 
     Example:
         >>> from aquamvs.cli import main

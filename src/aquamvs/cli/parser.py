@@ -36,7 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="aquamvs",
         description="Refractive multi-view stereo: cameras in air, scene under water.",
-        epilog="Exit codes: 0 done, 1 a frame or pathway failed, 2 wrong input.",
+        epilog="Exit codes: 0 done, 1 a frame or pathway failed, 2 wrong input, 3 a frame ended "
+        "with an error that was not foreseen (a traceback says where), 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"aquamvs {version('aquamvs')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .exit_codes import EXIT_DONE, EXIT_FAILED
+from .exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_UNFORESEEN
 from .output import print_result, table
 from .progress import RunBars
 
@@ -47,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
             )
     bars.close()
     _print_summary(options, summary, memory)
+    if summary.unforeseen:
+        return EXIT_UNFORESEEN
     return EXIT_FAILED if summary.failed else EXIT_DONE
 
 
@@ -72,6 +74,12 @@ def _print_summary(
     if summary.failed:
         print(
             f"aquamvs: {len(summary.failed)} of {len(summary.frames)} frames failed",
+            file=sys.stderr,
+        )
+    if summary.unforeseen:
+        print(
+            f"aquamvs: {len(summary.unforeseen)} of them by an error that was not foreseen; please "
+            "report it with the traceback above",
             file=sys.stderr,
         )
 

@@ -35,8 +35,8 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
         return mesh
     if importlib.util.find_spec("fast_simplification") is None:
         raise ConfigError(
-            "mesh simplification needs the package fast-simplification, which is not installed; "
-            "install it or keep the mesh as it is"
+            "mesh simplification needs the package fast-simplification; install the extra: "
+            "pip install aquamvs[mesh]"
         )
     import trimesh
     from scipy.spatial import cKDTree

@@ -136,6 +136,7 @@ def run_distributed(
 
     def record(status: FrameStatus) -> None:
         statuses[status.frame] = status
+        status.log()
         told(status, len(statuses), len(frames))
 
     for frame in frames:
@@ -166,15 +167,13 @@ def _status(task: Future, frame: int, pipeline: Pipeline) -> FrameStatus:
     if task.status == "finished":
         status: FrameStatus = task.result()
         return status
+    folder = frame_folder(pipeline.config.output_dir, frame)
+    reason = f"the scheduler gave it up ({task.status})"
     if task.status == "error":
         error = task.exception()
-        if type(error).__name__ == "KilledWorker":
-            reason = "every worker that was given it died (out of memory? see max_memory_gb)"
-        else:
-            reason = f"{type(error).__name__}: {error}"
-    else:
-        reason = f"the scheduler gave it up ({task.status})"
-    folder = frame_folder(pipeline.config.output_dir, frame)
+        if type(error).__name__ != "KilledWorker":
+            return FrameStatus.unforeseen(frame, folder.root, error)
+        reason = "every worker that was given it died (out of memory? see max_memory_gb)"
     return FrameStatus(frame, "failed", folder.root, error=reason)
 
 

@@ -28,18 +28,20 @@ class _Cost:
         process_mb: A process that has loaded its packages and kernels, and no image, MiB.
         bytes_per_pixel: Per pixel of all views together: float32 images (12 bytes) and their like.
         bytes_per_view_pixel: Per pixel of the largest view: what serves one view at a time.
+        meshing_bytes_per_pixel: Per pixel of all views together, when a cloud becomes a mesh.
         bytes_per_cell: Per cell of the surface sweep's grid.
     """
 
     process_mb: float
     bytes_per_pixel: float
     bytes_per_view_pixel: float = 0.0
+    meshing_bytes_per_pixel: float = 0.0
     bytes_per_cell: float = 0.0
 
 
 _COSTS = {
-    PipelineMode.SPARSE: _Cost(340, 52),
-    PipelineMode.FULL: _Cost(470, 55, bytes_per_view_pixel=700),
+    PipelineMode.SPARSE: _Cost(375, 52),
+    PipelineMode.FULL: _Cost(470, 55, bytes_per_view_pixel=700, meshing_bytes_per_pixel=180),
     PipelineMode.SURFACE: _Cost(510, 66, bytes_per_cell=78),
 }
 _NETWORK_MB = {MatcherType.LIGHTGLUE: 60.0, MatcherType.ROMA: 360.0}
@@ -134,7 +136,10 @@ def predict_memory(inputs: Inputs, *, threads: int | None = None) -> MemoryPredi
     config, cameras = inputs.config, inputs.calibration.cameras
     sizes = [math.prod(camera.image_size) for camera in cameras.values()]
     cost = _COSTS[config.pipeline_mode]
-    work = cost.bytes_per_pixel * sum(sizes) + cost.bytes_per_view_pixel * max(sizes)
+    work = max(
+        cost.bytes_per_pixel * sum(sizes) + cost.bytes_per_view_pixel * max(sizes),
+        cost.meshing_bytes_per_pixel * sum(sizes),
+    )
     limit = config.runtime.max_memory_gb
     limit_mb = None if limit is None else limit * 1024
     if config.pipeline_mode is not PipelineMode.SURFACE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,6 +56,7 @@ class FrameStatus:
         status: ``done``, ``skipped`` (finished by an earlier run of the same inputs) or ``failed``.
         output_dir: The frame's folder.
         error: Why it failed.
+        traceback: Where, if the failure was not foreseen: a fault of AquaMVS or of the machine.
         point_count: Points of the cloud, where the frame was done now.
         total_time_ms: Of the stages, where the frame was done now.
 
@@ -71,6 +73,19 @@ class FrameStatus:
     error: str | None = None
     point_count: int | None = None
     total_time_ms: float | None = None
+    traceback: str | None = None
+
+    @classmethod
+    def unforeseen(cls, frame: int, output_dir: Path, error: BaseException) -> FrameStatus:
+        """Of a frame that an error other than AquaMVS's own has ended."""
+        where = "".join(traceback.format_exception(error))
+        text = f"{type(error).__name__}: {error}"
+        return cls(frame, "failed", output_dir, error=text, traceback=where)
+
+    def log(self) -> None:
+        """Tell the log of a failure that was not foreseen, with its traceback."""
+        if self.traceback is not None:
+            _LOGGER.error("frame %d: unforeseen error\n%s", self.frame, self.traceback)
 
 
 Told = Callable[[FrameStatus, int, int], None]
@@ -99,6 +114,11 @@ class RunSummary:
     def failed(self) -> tuple[FrameStatus, ...]:
         """Frames without a result."""
         return tuple(frame for frame in self.frames if frame.status == "failed")
+
+    @property
+    def unforeseen(self) -> tuple[FrameStatus, ...]:
+        """Those of them that another error than AquaMVS's own has ended."""
+        return tuple(frame for frame in self.frames if frame.traceback is not None)
 
 
 class Pipeline:
@@ -157,6 +177,7 @@ class Pipeline:
         statuses: list[FrameStatus] = []
         for frame in frames:
             statuses.append(self.attempt(frame, progress=progress, resume=resume))
+            statuses[-1].log()
             told(statuses[-1], len(statuses), len(frames))
         return RunSummary(tuple(statuses))
 
@@ -171,6 +192,9 @@ class Pipeline:
         self, frame: int, *, progress: Progress = no_progress, resume: bool = True
     ) -> FrameStatus:
         """Reconstruct one frame of a run; whatever goes wrong stays with the frame.
+
+        What was not foreseen stays with it too, for the other frames may well be sound; its
+        traceback is kept, for the log and for the exit code.
 
         Args:
             frame: Frame number.
@@ -188,9 +212,8 @@ class Pipeline:
             result = self.run_frame(frame, progress=progress)
         except AquaMVSError as error:
             return FrameStatus(frame, "failed", root, error=str(error))
-        except Exception as error:
-            _LOGGER.exception("frame %d", frame)
-            return FrameStatus(frame, "failed", root, error=f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001  (a frame's edge; it is told by run and exit code)
+            return FrameStatus.unforeseen(frame, root, error)
         return FrameStatus(
             frame,
             "done",
