@@ -14,7 +14,11 @@ import cv2
 import numpy as np
 import torch
 
-from aquamvs.calibration import compute_undistortion_maps, load_calibration_data
+from aquamvs.calibration import (
+    CalibrationData,
+    compute_undistortion_maps,
+    load_calibration_data,
+)
 from aquamvs.config import PipelineConfig
 from aquamvs.datasets.archive import extract_zip
 from aquamvs.datasets.ground_truth import load_surface
@@ -46,7 +50,8 @@ class Reader:
     Attributes:
         suffix: Of the files.
         seeds: Contents of valid files, made in an empty folder.
-        read: Takes a path.
+        read: Takes a path and gives what the file holds (of a report: whether it marks its frame
+            as finished, which a damaged one does not).
     """
 
     suffix: str
@@ -80,11 +85,12 @@ def _calibration(folder: Path) -> list[bytes]:
     return [(folder / "rig.json").read_bytes()]
 
 
-def _read_calibration(path: Path) -> None:
-    cameras = load_calibration_data(path).cameras.values()
-    for camera in cameras:
+def _read_calibration(path: Path) -> CalibrationData:
+    calibration = load_calibration_data(path)
+    for camera in calibration.cameras.values():
         if camera.image_size[0] * camera.image_size[1] < 1 << 20:  # larger ones only take long
             compute_undistortion_maps(camera)
+    return calibration
 
 
 def _config(folder: Path) -> list[bytes]:
@@ -154,19 +160,20 @@ def _zip(folder: Path) -> list[bytes]:
     return [(folder / "a.zip").read_bytes()]
 
 
-def _read_zip(path: Path) -> None:
+def _read_zip(path: Path) -> list[str]:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         extract_zip(path, folder)
+        return sorted(each.name for each in Path(folder).rglob("*") if each.is_file())
 
 
 def _report(_: Path) -> list[bytes]:
     return [b'{"fingerprint": "0123456789abcdef", "frame": 0, "timing": {"stages": {}}}']
 
 
-def _read_report(path: Path) -> None:
+def _read_report(path: Path) -> bool:
     folder = FrameFolder(path.parent)
     folder.report.write_bytes(path.read_bytes())
-    is_finished(folder, "0123456789abcdef")
+    return is_finished(folder, "0123456789abcdef")
 
 
 def _video(fourcc: str, suffix: str) -> Callable[[Path], list[bytes]]:
@@ -181,10 +188,9 @@ def _video(fourcc: str, suffix: str) -> Callable[[Path], list[bytes]]:
     return make
 
 
-def _read_video(path: Path) -> None:
+def _read_video(path: Path) -> list[torch.Tensor]:
     video = VideoFile(path)
-    for index in (0, video.frame_count // 2, video.frame_count - 1):
-        video.read(index)
+    return [video.read(i) for i in (0, video.frame_count // 2, video.frame_count - 1)]
 
 
 READERS = {
