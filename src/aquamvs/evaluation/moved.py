@@ -60,7 +60,7 @@ def moved_cells(
     level = _whole_map_level(min_significance, windows)
     cores = [_grown(sign * significance, level, min_significance) for sign in (1, -1)]
     margin = 0.0 if correlation_cells is None else MARGIN * correlation_cells
-    rose, sank = (_distance(core) for core in cores)
+    rose, sank = (distance_to(core) for core in cores)
     up, down = (rose <= margin) & (rose < sank), (sank <= margin) & (sank < rose)
     return (known & up).astype(np.int8) - (known & down).astype(np.int8)
 
@@ -74,6 +74,15 @@ def significance_of(rise: FloatArray, sigma: FloatArray) -> FloatArray:
         rise, sigma, out=np.where(rise == 0, 0.0, np.copysign(np.inf, rise)), where=sigma > 0
     )
     return np.where(np.isfinite(rise) & np.isfinite(sigma), ratio, np.nan)
+
+
+def distance_to(region: NDArray[np.bool_]) -> FloatArray:
+    """Distance to a region in cells; infinite where there is none."""
+    from scipy.ndimage import distance_transform_edt
+
+    if not region.any():
+        return np.full(region.shape, np.inf)
+    return np.asarray(distance_transform_edt(~region), dtype=np.float64)
 
 
 def _smoothed_significance(
@@ -117,12 +126,3 @@ def _grown(significance: FloatArray, level: float, foot: float) -> NDArray[np.bo
     kept[0] = False
     chosen: NDArray[np.bool_] = kept[regions]
     return chosen
-
-
-def _distance(region: NDArray[np.bool_]) -> FloatArray:
-    """Distance to a region in cells; infinite where there is none."""
-    from scipy.ndimage import distance_transform_edt
-
-    if not region.any():
-        return np.full(region.shape, np.inf)
-    return np.asarray(distance_transform_edt(~region), dtype=np.float64)
