@@ -32,9 +32,15 @@ if "google.colab" in sys.modules:
 # %%
 from pathlib import Path
 
+from aquamvs import PipelineConfig
 from aquamvs.benchmark import BenchmarkResult
 from aquamvs.calibration import load_calibration_data
-from aquamvs.datasets import load_ground_truth, make_example
+from aquamvs.datasets import (
+    fetch_published,
+    has_ground_truth,
+    load_ground_truth,
+    make_example,
+)
 from aquamvs.evaluation import depth_limit
 from aquamvs.io import load_depth_map
 from aquamvs.visualization import (
@@ -49,15 +55,19 @@ from aquamvs.visualization import (
 #
 # AquaMVS renders its own example: a sand bed with a cichlid's bower, seen through the water surface
 # by a rig of cameras, with exact ground truth. `small` has 5 cameras of 400 x 300 pixels; `medium`
-# and `full` have 13 cameras of 800 x 600 and of 1600 x 1200, and take longer in proportion. To
-# benchmark your own images, point `CONFIG` at your `config.yaml`.
+# and `full` have 13 cameras of 800 x 600 and of 1600 x 1200, and take longer in proportion. With
+# `PUBLISHED = True` the images are real: the example dataset published with AquaMVS is downloaded
+# once (without a network, a message says where it can be had). Nobody knows the truth of real
+# images, so that errors stay empty and time and coverage decide. To benchmark your own images,
+# point `DATASET` at the folder of your `config.yaml`.
 
 # %%
 SCALE = "small"
-DATASET = Path("demo") / f"example-{SCALE}"
-CONFIG = DATASET / "config.yaml"
+PUBLISHED = False
 FRAME = 0
 
+DATASET = fetch_published() if PUBLISHED else Path("demo") / f"example-{SCALE}"
+CONFIG = DATASET / "config.yaml"
 if not DATASET.exists():
     make_example(DATASET, scale=SCALE)
 print(CONFIG.read_text())
@@ -93,7 +103,8 @@ print(completed.stdout)
 # when you run the benchmark from Python instead.
 
 # %%
-output = DATASET / "output" / "benchmark"
+config = PipelineConfig.from_yaml(CONFIG)
+output = config.output_dir / "benchmark"
 result = BenchmarkResult.from_json((output / "benchmark.json").read_text(encoding="utf-8"))
 for row in result.results:
     found = f"{row.point_count:,} points" if row.ok else row.error
@@ -138,11 +149,11 @@ for row in [row for row in result.results if row.ok]:
 # Both engines give a ray depth for every pixel of every camera, so two of them can be laid side by
 # side. Below, one camera's depth: the truth, then each pathway, on one colour scale; underneath,
 # each one's error in units of the rig's limit. White is exact; grey is unknown. Look at where the
-# errors sit: at edges, in shadows of the relief, or everywhere.
+# errors sit: at edges, in shadows of the relief, or everywhere. Without truth, the depth maps alone
+# are shown.
 
 # %%
-calibration = load_calibration_data(DATASET / "calibration.json")
-truth = load_ground_truth(DATASET, frame=FRAME)
+calibration = load_calibration_data(config.calibration_path)
 camera = calibration.ring_cameras[0]
 folders = {row.pathway_name: row.output_dir for row in result.results if row.output_dir}
 depth_maps = {
@@ -150,16 +161,16 @@ depth_maps = {
     for name, folder in folders.items()
     if (path := folder / "depth_maps" / f"{camera}.npz").exists()
 }
-models = {
-    name: calibration.projection_model(name, truth.intrinsics(name)) for name in truth.cameras
-}
-limit = depth_limit(
-    list(models.values()),
-    models[camera],
-    truth.depth(camera),
-    sizes=[calibration.cameras[name].image_size for name in models],
-)
-plot_depth_comparison(depth_maps, truth.depth(camera), limit=limit.sigma)
+true_depth, limit = None, None
+if has_ground_truth(DATASET, frame=FRAME):
+    truth = load_ground_truth(DATASET, frame=FRAME)
+    true_depth = truth.depth(camera)
+    models = {
+        name: calibration.projection_model(name, truth.intrinsics(name)) for name in truth.cameras
+    }
+    sizes = [calibration.cameras[name].image_size for name in models]
+    limit = depth_limit(list(models.values()), models[camera], true_depth, sizes=sizes).sigma
+plot_depth_comparison(depth_maps, true_depth, limit=limit)
 
 # %% [markdown]
 # The same over all cameras, as one number per pathway: the circle is the median error, the square
@@ -190,12 +201,10 @@ for row in result.results:
 scores = {}
 for row in result.results:
     errors = row.accuracy.depth or row.accuracy.height if row.accuracy else None
-    if row.ok and errors is not None:
-        scores[row.pathway_name] = (
-            row.timing.total_time_ms / 1000,
-            errors.rms_m * 1000,
-            -errors.coverage,
-        )
+    coverage = errors.coverage if errors else row.coverage
+    if row.ok and coverage is not None:
+        rms_mm = 1000 * errors.rms_m if errors else float("inf")
+        scores[row.pathway_name] = (row.timing.total_time_ms / 1000, rms_mm, -coverage)
 print(f"{'pathway':15} {'time':>8} {'RMS error':>10} {'coverage':>9}")
 for name, (seconds, rms_mm, lacking) in scores.items():
     beaten = [
@@ -212,7 +221,8 @@ fastest = min(done, key=lambda row: row.timing.total_time_ms).pathway_name
 most_exact = min(scores, key=lambda name: scores[name][1])
 most_complete = min(scores, key=lambda name: scores[name][2])
 print(f"For a first look: {fastest}.")
-print(f"For measurements of the surface: {most_exact}.")
+if scores[most_exact][1] < float("inf"):
+    print(f"For measurements of the surface: {most_exact}.")
 print(f"Where gaps hurt most: {most_complete}.")
 
 # %% [markdown]

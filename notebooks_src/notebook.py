@@ -28,12 +28,17 @@ import torch
 from IPython.display import Image
 
 from aquamvs import Pipeline, PipelineConfig, export_mesh
-from aquamvs.calibration import load_calibration_data
-from aquamvs.datasets import load_ground_truth, make_example
+from aquamvs.calibration import compute_undistortion_maps, load_calibration_data
+from aquamvs.datasets import (
+    fetch_published,
+    has_ground_truth,
+    load_ground_truth,
+    make_example,
+)
 from aquamvs.dense import PatchMatch
 from aquamvs.evaluation import HeightGrid, depth_errors, depth_limit, height_errors
 from aquamvs.fusion import consistency_maps, fuse
-from aquamvs.io import open_sources
+from aquamvs.io import open_sources, write_image
 from aquamvs.matching import SiftMatcher, match_sparse, select_pairs
 from aquamvs.meshing import mesh_from_height_map
 from aquamvs.pipeline import undistort_views, undistortion_maps
@@ -57,18 +62,23 @@ from aquamvs.visualization import (
 #
 # AquaMVS renders its own example: a sand bed with a cichlid's bower, seen through the water
 # surface, with exact ground truth. `small` has 5 cameras of 400 x 300 pixels; `medium` and `full`
-# have 13 cameras of 800 x 600 and of 1600 x 1200, and take longer in proportion.
+# have 13 cameras of 800 x 600 and of 1600 x 1200, and take longer in proportion. With
+# `PUBLISHED = True` the images are real: the example dataset published with AquaMVS is downloaded
+# once (without a network, a message says where it can be had). Nobody knows the truth of real
+# images, so that what is compared with it below stays empty.
 
 # %%
 SCALE = "small"
-DATASET = Path("demo") / f"example-{SCALE}"
+PUBLISHED = False
 FRAME = 0
 
+DATASET = fetch_published() if PUBLISHED else Path("demo") / f"example-{SCALE}"
 if not DATASET.exists():
     make_example(DATASET, scale=SCALE)
 config = PipelineConfig.from_yaml(DATASET / "config.yaml")
-truth = load_ground_truth(DATASET, frame=FRAME)
-print(", ".join(config.camera_input_map), "and the truth:", truth.provenance["scene"])
+truth = load_ground_truth(DATASET, frame=FRAME) if has_ground_truth(DATASET, FRAME) else None
+known = truth.provenance["scene"] if truth else "unknown"
+print(", ".join(config.camera_input_map), "and the truth:", known)
 
 # %% [markdown]
 # ## The rig
@@ -87,7 +97,8 @@ plot_rig(calibration)
 
 # %%
 camera = calibration.ring_cameras[0]
-model = calibration.projection_model(camera, truth.intrinsics(camera))
+undistortion = compute_undistortion_maps(calibration.cameras[camera])
+model = calibration.projection_model(camera, undistortion.K_new)
 width, height = calibration.cameras[camera].image_size
 corner = model.K.new_tensor([0.05 * width, 0.05 * height])
 plot_refracted_ray(model, corner)
@@ -107,14 +118,16 @@ print(f"there and back: {(pixel - corner).norm():.1e} px off")
 
 # %%
 sources = open_sources(config.camera_input_map, calibration)
-Image(str(DATASET / "images" / camera / "frame_000000.png"))
+frames = sources.read_frame(FRAME)
+picture = Path("demo") / "seen.png"
+write_image(picture, frames.images[camera])
+Image(str(picture))
 
 # %% [markdown]
 # The first stage removes lens distortion. It leaves refraction alone: that depends on depth, so no
 # image can be corrected for it, and it stays in the camera model instead.
 
 # %%
-frames = sources.read_frame(FRAME)
 views = undistort_views(frames, calibration, undistortion_maps(calibration))
 print({view.name: tuple(view.image.shape) for view in views})
 
@@ -169,16 +182,20 @@ plot_depth_map(depth_maps[camera])
 # pixel of matching noise leaves at that place.
 
 # %%
-models = [view.model for view in views]
-limit = depth_limit(models, model, truth.depth(camera), sizes=[view.size for view in views])
-plot_depth_comparison({"PatchMatch": depth_maps[camera]}, truth.depth(camera), limit=limit.sigma)
+true_depth, limit = None, None
+if truth is not None:
+    true_depth = truth.depth(camera)
+    models, sizes = [view.model for view in views], [view.size for view in views]
+    limit = depth_limit(models, model, true_depth, sizes=sizes).sigma
+plot_depth_comparison({"PatchMatch": depth_maps[camera]}, true_depth, limit=limit)
 
 # %%
-errors = depth_errors(depth_maps[camera], truth.depth(camera), limit.sigma)
-print(
-    f"median error {1000 * errors.median_abs:.2f} mm = {errors.median_over_limit:.1f} x the limit, "
-    f"RMS {1000 * errors.rms:.2f} mm, {errors.coverage:.0%} of the image"
-)
+if true_depth is not None:
+    errors = depth_errors(depth_maps[camera], true_depth, limit)
+    print(
+        f"median error {1000 * errors.median_abs:.2f} mm = {errors.median_over_limit:.1f} x the "
+        f"limit, RMS {1000 * errors.rms:.2f} mm, {errors.coverage:.0%} of the image"
+    )
 
 # %% [markdown]
 # ## Fusion
@@ -218,18 +235,21 @@ print(
 
 # %%
 height_map = sweep_surface(views)
-surface = truth.surface
-true_surface = HeightGrid(surface.x0, surface.y0, surface.spacing, surface.z)
-true_z = torch.from_numpy(true_surface.at(*height_map.grid_xy()))
-plot_height_map(height_map, error=height_map.z - true_z)
+error = None
+if truth is not None:
+    surface = truth.surface
+    true_surface = HeightGrid(surface.x0, surface.y0, surface.spacing, surface.z)
+    error = height_map.z - torch.from_numpy(true_surface.at(*height_map.grid_xy()))
+plot_height_map(height_map, error=error)
 
 # %%
-heights = height_errors(height_map, true_surface)
-print(
-    f"median error {1000 * heights.median_abs:.2f} mm, RMS {1000 * heights.rms:.2f} mm; away from "
-    f"steps {1000 * heights.away_from_steps.rms:.2f} mm, near them "
-    f"{1000 * heights.near_steps.rms:.2f} mm; {heights.coverage:.0%} of the cells"
-)
+if truth is not None:
+    heights = height_errors(height_map, true_surface)
+    print(
+        f"median error {1000 * heights.median_abs:.2f} mm, RMS {1000 * heights.rms:.2f} mm; away "
+        f"from steps {1000 * heights.away_from_steps.rms:.2f} mm, near them "
+        f"{1000 * heights.near_steps.rms:.2f} mm; {heights.coverage:.0%} of the cells"
+    )
 
 # %% [markdown]
 # A height map has one height above each place, so it cannot follow the wall of a rock or reach
