@@ -47,9 +47,9 @@ from aquamvs.evaluation import (
     visible_in_depth_maps,
 )
 from aquamvs.numerics.pyramid import level_count
+from aquamvs.numerics.sampling_kernels import PADDING, spline_row
 from aquamvs.pathways import PipelineMode
 from aquamvs.surface import sweep_surface
-from aquamvs.surface.sampling_kernels import PADDING, spline_row
 from aquamvs.surface.sweep import LAST_PASSES, LEVEL_PASSES
 from aquamvs.types import HeightMap, UndistortedViews
 

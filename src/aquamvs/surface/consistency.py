@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..numerics.filters import box_taps, gaussian_taps, shrink, smooth
 from ..numerics.pyramid import LevelView
-from .splines import sample
+from ..numerics.splines import sample
 
 Sampler = Callable[[Tensor, Tensor], Tensor]
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from ..numerics.acceleration import has_kernels
 from ..numerics.filters import gaussian_taps, shrink, smooth
 from ..numerics.pyramid import LevelView
+from ..numerics.splines import sample, sample_spline, spline_coefficients
 from .consistency import NORMALISATION_TAPS, ROBUST_MARGIN, agreement, resample, robust_weight
 from .grid import Grid
-from .splines import sample, sample_spline, spline_coefficients
 from .tiles import Tile, tile_points, views_of
 from .visibility import Occlusion
 

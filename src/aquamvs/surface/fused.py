@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..numerics.filters import gaussian_taps
 from ..numerics.pyramid import LevelView
+from ..numerics.sampling_kernels import PADDING
+from ..numerics.splines import AFTER, BEFORE
 from . import kernels
 from .consistency import (
     LEAST_PIXELS_PER_CELL,
@@ -24,8 +26,6 @@ from .consistency import (
 )
 from .evaluator import COST_MARGIN, COST_WINDOW_TAPS, Pass, sampled_images, scratch_size
 from .grid import Grid
-from .sampling_kernels import PADDING
-from .splines import AFTER, BEFORE
 from .tiles import Tile
 from .visibility import Occlusion
 

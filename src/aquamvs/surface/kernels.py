@@ -12,8 +12,8 @@ All arrays are contiguous; all values are float32.
 import numpy as np
 
 from ..numerics.compiler import compiled
+from ..numerics.sampling_kernels import PADDING, sample_row, spline_row
 from .projection_kernels import may_see, project_row
-from .sampling_kernels import PADDING, sample_row, spline_row
 
 _F = np.float32
 _ZERO, _ONE, _HALF, _QUARTER = _F(0), _F(1), _F(0.5), _F(0.25)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..numerics.acceleration import has_kernels, in_parallel, worker_count
+from ..numerics.splines import sample
 from ..types import UndistortedViews
 from .consistency import USABLE
 from .grid import Grid
 from .refine import TILE_SIDE
-from .splines import sample
 from .tiles import Tile, split, tile_points
 from .visibility import Occlusion
 

@@ -1,11 +1,20 @@
 """Samples between pixels."""
 
 import numpy as np
+import pytest
 import torch
 from scipy import ndimage
 
-from aquamvs.surface.sampling_kernels import PADDING, sample_row, spline_row
-from aquamvs.surface.splines import AFTER, BEFORE, sample, sample_spline, spline_coefficients
+from aquamvs.numerics import splines
+from aquamvs.numerics.sampling_kernels import PADDING, sample_row, spline_row
+from aquamvs.numerics.splines import (
+    AFTER,
+    BEFORE,
+    resample,
+    sample,
+    sample_spline,
+    spline_coefficients,
+)
 
 SIZE = (40, 30)
 
@@ -62,3 +71,21 @@ def test_compiled_samples_equal_the_tensors() -> None:
         padded = torch.nn.functional.pad(source, border, mode="replicate").flatten().numpy()
         row(padded, *SIZE, u, v, still, still, np.float32(0), out)
         assert np.abs(out - tensors(source, inside)[0, 0].numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_an_image_is_resampled_at_the_very_places(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splines, "has_kernels", lambda _: compiled)
+    v, u = np.mgrid[8:22, 8:32].astype(np.float32) + np.float32(0.3)
+    ramps = np.stack(np.meshgrid(np.arange(40.0), np.arange(30.0)), -1).astype(np.float32)
+    values = resample(ramps, u, v)
+    assert np.abs(values - np.stack([u, v], -1)).max() < 1e-4
+
+
+def test_resampling_continues_the_border() -> None:
+    ramp = np.arange(40, dtype=np.float32).reshape(1, 40, 1).repeat(30, 0)
+    beyond = np.array([[-5.0, 60.0]], np.float32)
+    border = resample(ramp, np.array([[0.0, 39.0]], np.float32), np.full((1, 2), 9, np.float32))
+    assert np.array_equal(resample(ramp, beyond, np.full((1, 2), 9, np.float32)), border)

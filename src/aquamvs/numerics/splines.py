@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..numerics.filters import smooth
 from ..pixels import to_normalized
+from .acceleration import has_kernels
 
 _POLE = math.sqrt(3) - 2
 _REACH = 6
@@ -36,8 +39,13 @@ def spline_coefficients(image: Tensor) -> Tensor:
     Returns:
         Same shape.
     """
-    padded = torch.nn.functional.pad(image, (_REACH,) * 4, mode="replicate")
-    return smooth(padded, _inverse_taps())
+    return torch.from_numpy(_filtered(image[0, 0].cpu().numpy())).to(image)[None, None]
+
+
+def _filtered(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """:func:`spline_coefficients` of an image of shape (H, W) or (H, W, C)."""
+    taps = np.array(_inverse_taps(), np.float32)
+    return np.asarray(cv2.sepFilter2D(image, -1, taps, taps, borderType=cv2.BORDER_REPLICATE))
 
 
 def sample(image: Tensor, pixels: Tensor) -> Tensor:
@@ -88,3 +96,32 @@ def sample_spline(coefficients: Tensor, pixels: Tensor) -> Tensor:
             weight = (share_u[..., 0] * share_v[..., 1]).unsqueeze(-3)
             total = weight * sample(coefficients, at) + total
     return total
+
+
+def resample(
+    image: NDArray[np.float32], u: NDArray[np.float32], v: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """An image's values at a map of pixels, by its cubic spline.
+
+    Args:
+        image: shape (H, W, C).
+        u: Columns, shape (h, w); beyond the border the image continues as the border.
+        v: Rows, shape (h, w).
+
+    Returns:
+        shape (h, w, C).
+    """
+    coefficients = _filtered(image).reshape(image.shape)
+    out = np.empty((*u.shape, image.shape[2]), np.float32)
+    if has_kernels(torch.from_numpy(coefficients)):
+        from .sampling_kernels import spline_map
+
+        border = (BEFORE, AFTER) * 2
+        padded = cv2.copyMakeBorder(coefficients, *border, cv2.BORDER_REPLICATE)
+        spline_map(padded.reshape(*padded.shape[:2], -1), u, v, out)
+    else:
+        at = torch.stack([torch.from_numpy(u), torch.from_numpy(v)], dim=-1)[None]
+        for channel in range(image.shape[2]):
+            plane = torch.from_numpy(coefficients[..., channel].copy())[None, None]
+            out[..., channel] = sample_spline(plane, at)[0, 0].numpy()
+    return out

@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from ..numerics.compiler import compiled
+from .compiler import compiled
 
 _F = np.float32
 _ZERO, _ONE, _TWO, _HALF = _F(0), _F(1), _F(2), _F(0.5)
@@ -77,3 +77,39 @@ def spline_row(image, width, height, u, v, du, dv, offset, out):  # type: ignore
             + (_TWO_THIRDS - _HALF * gy * gy * (_TWO - gy)) * e
             + fy * fy * fy * _SIXTH * d
         )
+
+
+@compiled
+def spline_map(coefficients, u, v, out):  # type: ignore[no-untyped-def]
+    """Cubic samples of an image at a map of pixels; the border continues outwards.
+
+    Args:
+        coefficients: Of its splines, with their padding, shape (H + 3, W + 3, C).
+        u: Columns, shape (h, w).
+        v: Rows.
+        out: Output, shape (h, w, C).
+    """
+    bottom, right = _F(coefficients.shape[0] - PADDING - 1), _F(coefficients.shape[1] - PADDING - 1)
+    for r in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            x = min(max(u[r, c], _ZERO), right)
+            y = min(max(v[r, c], _ZERO), bottom)
+            j, i = int(x), int(y)
+            fx, fy = x - _F(j), y - _F(i)
+            gx, gy = _ONE - fx, _ONE - fy
+            x0, x3 = gx * gx * gx * _SIXTH, fx * fx * fx * _SIXTH
+            x1 = _TWO_THIRDS - _HALF * fx * fx * (_TWO - fx)
+            x2 = _TWO_THIRDS - _HALF * gx * gx * (_TWO - gx)
+            y0, y3 = gy * gy * gy * _SIXTH, fy * fy * fy * _SIXTH
+            y1 = _TWO_THIRDS - _HALF * fy * fy * (_TWO - fy)
+            y2 = _TWO_THIRDS - _HALF * gy * gy * (_TWO - gy)
+            for channel in range(out.shape[2]):
+                total = _ZERO
+                for k, share in enumerate((y0, y1, y2, y3)):
+                    total += share * (
+                        x0 * coefficients[i + k, j, channel]
+                        + x1 * coefficients[i + k, j + 1, channel]
+                        + x2 * coefficients[i + k, j + 2, channel]
+                        + x3 * coefficients[i + k, j + 3, channel]
+                    )
+                out[r, c, channel] = total
