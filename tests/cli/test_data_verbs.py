@@ -11,7 +11,7 @@ import torch
 import trimesh
 
 from aquamvs import Pipeline, PipelineConfig
-from aquamvs.cli import main
+from aquamvs.cli import build_parser, main
 from aquamvs.io import load_mesh, read_image, save_mesh, write_image
 from aquamvs.pathways import PipelineMode
 from aquamvs.types import Mesh
@@ -124,6 +124,32 @@ def test_meshes_of_a_tree_are_converted_and_clouds_left_out(
     assert Path(path) == tmp_path / "mesh" / f"surface.{kind}"
     original = load_mesh(output / "mesh" / "surface.ply")
     assert len(trimesh.load(path, force="mesh").faces) == len(original.faces)
+
+
+def test_flags_of_aquamvs_1_name_the_same_folders(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = ["export-mesh", output, "--format", "obj", "--output-dir", tmp_path / "new"]
+    old = [
+        "export-mesh",
+        "--input-dir",
+        output,
+        "--format",
+        "obj",
+        "--output-dir",
+        tmp_path / "old",
+    ]
+    for arguments in (new, old):
+        (path,) = shown(capsys, *arguments)["meshes"]
+        assert Path(path).is_file()
+    with pytest.raises(SystemExit):  # which of the two?
+        main(["export-mesh", str(output), "--input-dir", str(output), "--format", "obj"])
+    parser = build_parser()
+    one, two = (
+        parser.parse_args(["init", flag, "recordings", "--calibration", "c.json"])
+        for flag in ("--video-dir", "--input-dir")
+    )
+    assert one == two
 
 
 def test_a_mesh_is_simplified_and_never_replaced_by_itself(

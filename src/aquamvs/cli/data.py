@@ -28,6 +28,7 @@ def add_init(commands: Commands) -> None:
     )
     parser.add_argument(
         "--input-dir",
+        "--video-dir",
         type=Path,
         required=True,
         metavar="DIR",
@@ -237,12 +238,15 @@ def add_export_mesh(commands: Commands) -> None:
     parser = add_command(
         commands, "export-mesh", "Convert meshes (PLY) for other programs, and simplify them."
     )
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "input",
         type=Path,
+        nargs="?",
         metavar="INPUT",
         help="PLY file, or a folder: all meshes in it and below it",
     )
+    source.add_argument("--input-dir", type=Path, metavar="DIR", help="a folder, as INPUT")
     parser.add_argument(
         "--format", choices=MESH_FORMATS, required=True, help="format to write (stl: no colours)"
     )
@@ -260,7 +264,7 @@ def export_mesh(options: argparse.Namespace) -> int:
     from ..meshing import convert_meshes
 
     paths = convert_meshes(
-        options.input,
+        options.input_dir or options.input,
         suffix=f".{options.format}",
         target_faces=options.simplify,
         output_dir=options.output_dir,

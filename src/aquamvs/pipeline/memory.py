@@ -84,13 +84,11 @@ class MemoryPrediction:
     workers: int | None = None
 
     def __str__(self) -> str:
-        text = f"a frame will take about {self.peak_mb / 1024:.1f} GiB of memory"
+        text = f"a frame will take about {self.peak_mb / 1024:.2f} GiB of memory"
         if self.workers is None:
             return text
-        return (
-            f"{text}, with {self.workers} at a time of tiles of {self.tile_side} x "
-            f"{self.tile_side} cells"
-        )
+        tiles = "one tile" if self.workers == 1 else f"{self.workers} tiles"
+        return f"{text}, {tiles} of {self.tile_side} x {self.tile_side} cells at a time"
 
     def check(self, *, processes: int = 1) -> None:
         """Refuse a run that would not fit.
