@@ -22,7 +22,8 @@ def noise(like: Tensor) -> Tensor:
 
 
 def settled(z: Tensor) -> tuple[Tensor, Tensor]:
-    return settle(z, torch.full_like(z, NOISE**2), SPACING)
+    heights, own, planes = settle(z, torch.full_like(z, NOISE**2), SPACING)
+    return heights, own + planes
 
 
 def rms(error: Tensor) -> float:

@@ -54,7 +54,7 @@ class _Planes:
     relief: Tensor
 
 
-def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor]:
+def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor, Tensor]:
     """Combine every height with the planes around it.
 
     Args:
@@ -63,12 +63,13 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor]
         spacing: Cell size, metres.
 
     Returns:
-        Heights without gaps and their variances; where nothing is known nearby, the height is that
-        of the nearest planes and the variance large. ``z`` itself where nothing is known at all.
+        Heights without gaps, and the two parts of their variance: what each keeps of its own, and
+        what it takes from the planes. Where nothing is known nearby, the height is that of the
+        nearest planes and the variance large. ``z`` itself where nothing is known at all.
     """
     known = torch.isfinite(z) & torch.isfinite(variance)
     if not bool(known.any()):
-        return z, torch.full_like(z, torch.inf)
+        return z, torch.zeros_like(z), torch.full_like(z, torch.inf)
     middle = z[known].median()
     height = torch.where(known, z - middle, 0.0)
     weight = torch.where(known, 1 / variance.clamp(min=1e-14), 0.0)
@@ -86,7 +87,7 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor]
     gain = torch.where(known, missed / (missed + variance), 0.0)
     settled = prior + gain * (height - prior)
     own = torch.where(known, gain**2 * variance, 0.0)
-    return settled + middle, (1 - gain) ** 2 * (uncertain + missed) + own
+    return settled + middle, own, (1 - gain) ** 2 * (uncertain + missed)
 
 
 def _block_moments(height: Tensor, weight: Tensor, known: Tensor) -> Tensor:
