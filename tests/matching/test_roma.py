@@ -181,12 +181,16 @@ def test_a_local_checkpoint_fills_the_package_without_its_own_loader(fake_packag
     assert (model.setting, model.training) == ("turbo", False)
 
 
-def test_fast_is_the_default_without_cuda(fake_package, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("device", "setting"), [("cpu", "fast"), ("cuda", "precise")])
+def test_the_default_setting_is_what_the_device_affords(
+    fake_package, tmp_path, monkeypatch, device, setting
+):
     torch.save(checkpoint(), tmp_path / "romav2.0.1.pt")
     chosen = []
     monkeypatch.setattr(fake_package.RoMaV2, "apply_setting", lambda _, s: chosen.append(s))
-    RomaMatcher.create(RomaOptions(weights=tmp_path))
-    assert chosen == ["fast"]
+    monkeypatch.setattr(sys.modules["romav2.device"], "device", torch.device(device))
+    RomaMatcher.create(RomaOptions(weights=tmp_path), device)
+    assert chosen == [setting]
 
 
 def test_another_models_checkpoint_is_refused(fake_package, tmp_path):
