@@ -29,6 +29,14 @@ def save_geotiff(path: str | Path, height_map: HeightMap) -> None:
     Raises:
         ConfigError: rasterio is not installed.
         DataError: The path has another ending or cannot be written.
+
+    Example:
+        >>> import rasterio
+        >>> from aquamvs.io import save_geotiff
+        >>> save_geotiff("height.tif", made.height_map)
+        >>> with rasterio.open("height.tif") as file:
+        ...     file.descriptions[0], file.units[0]
+        ('z', 'm')
     """
     path = Path(path)
     if path.suffix.lower() not in (".tif", ".tiff"):

@@ -64,6 +64,14 @@ def save_height_series(
         ConfigError: xarray or zarr is not installed, or the interval is not positive.
         DataError: A map cannot be read, no map is given, the maps together cover more than can be
             written, or the store exists or cannot be written.
+
+    Example:
+        >>> import xarray
+        >>> from aquamvs.io import save_height_map, save_height_series
+        >>> save_height_map("height.npz", made.height_map)
+        >>> save_height_series("heights.zarr", ["height.npz"])
+        >>> xarray.open_zarr("heights.zarr", consolidated=False)["z"].dims
+        ('frame', 'y', 'x')
     """
     try:
         import xarray

@@ -40,6 +40,12 @@ def write_video(path: str | Path, frames: Iterable[tuple[float, Tensor]]) -> int
     Raises:
         DataError: The path does not end in .mkv or cannot be written, there is no frame, frames
             differ in size, or times do not rise.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.io import write_video
+        >>> write_video("grey.mkv", [(0.0, torch.full((16, 16, 3), 0.5))])
+        1
     """
     path = Path(path)
     if path.suffix.lower() != ".mkv":

@@ -45,6 +45,12 @@ def finished_height_maps(output_dir: Path, *, least: int = 1) -> list[Path]:
 
     Raises:
         DataError: There are fewer.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from aquamvs.pipeline import finished_height_maps
+        >>> finished_height_maps(Path("new"), least=0)
+        []
     """
     found = sorted(output_dir.glob("frame_*/surface/height_map.npz"))
     if len(found) < least:

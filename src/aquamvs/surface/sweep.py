@@ -156,6 +156,11 @@ def tile_memory(view_count: int, tile_side: int) -> int:
     Args:
         view_count: Views that are matched.
         tile_side: See :class:`SurfaceSweepOptions`.
+
+    Example:
+        >>> from aquamvs.surface import tile_memory
+        >>> tile_memory(13, 80) < tile_memory(13, 160)
+        True
     """
     return max(working_bytes(plan, view_count, tile_side) for plan in LEVEL_PASSES + LAST_PASSES)
 

@@ -42,7 +42,7 @@ def plot_matches(
         >>> matches = create_matcher("sift").match(views["cam0"], views["cam1"])
         >>> figure = plot_matches(views["cam0"].image, views["cam1"].image, matches, max_shown=20)
         >>> [panel.get_title() for panel in figure.axes]
-        ['cam0 - cam1: 207 matches, 20 drawn', '']
+        ['cam0 - cam1: ... matches, 20 drawn', '']
     """
     for name, image in (("reference", reference), ("source", source)):
         if image.ndim != 3 or image.shape[2] != 3:
