@@ -62,7 +62,7 @@ FEW = 20
 OUTLIER_M = 5e-3
 TRUTH_NODES = 1_000_000
 HIDDEN_GSD = 3.0
-THRESHOLDS = (0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+THRESHOLDS = (0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 KINDS = ("bower", "boxes", "low_texture")
 HEADER = f"{'matcher':44s} {'precision':>9s} {'recall':>7s} {'matches':>8s} {'CPU-s':>6s}"
 
@@ -295,18 +295,21 @@ def cloud_line(
     )
 
 
-def validation_pairs(work: Path | None) -> Iterator[tuple[View, View, TrainingView, TrainingView]]:
-    """Pairs of the training's validation scenes."""
+def validation_pairs(
+    matcher: SparseMatcher, work: Path | None, step: int
+) -> Iterator[tuple[tuple[TrainingView, TrainingView], tuple[Features, Features]]]:
+    """Every ``step``-th pair of the training's validation scenes, with its features."""
     for seed in VALIDATION_SEEDS:
         scene = training_scene(seed, work)
-        for i, j in scene.pairs:
-            first, second = scene.views[i], scene.views[j]
-            yield first.as_view(), second.as_view(), first, second
+        features = [matcher.extract(view.as_view()) for view in scene.views]
+        for i, j in scene.pairs[::step]:
+            yield (scene.views[i], scene.views[j]), (features[i], features[j])
 
 
-def thresholds(work: Path | None) -> None:
+def thresholds(work: Path | None, step: int) -> None:
     """Print precision and recall over the threshold, on the validation scenes."""
-    print(f"validation seeds {VALIDATION_SEEDS.start} to {VALIDATION_SEEDS.stop - 1}")
+    seeds = f"{VALIDATION_SEEDS.start} to {VALIDATION_SEEDS.stop - 1}"
+    print(f"validation seeds {seeds}, every {step}. pair")
     for name, guidance in (("unguided", None), ("guided", Guidance())):
         matcher = LightGlueMatcher.create(
             LightGlueOptions(
@@ -316,14 +319,10 @@ def thresholds(work: Path | None) -> None:
             )
         )
         scores, rights, wanteds, true = [], [], [], 0
-        found: dict[int, Features] = {}
-        for first, second, *truths in validation_pairs(work):
-            for view in (first, second):
-                if id(view.model) not in found:
-                    found[id(view.model)] = matcher.extract(view)
-            features = found[id(first.model)], found[id(second.model)]
+        for truths, features in validation_pairs(matcher, work, step):
+            first, second = (truth.as_view() for truth in truths)
             matches = matcher.match_features(first, second, *features)
-            right, wanted, count = outcome((truths[0], truths[1]), features, matches)
+            right, wanted, count = outcome(truths, features, matches)
             scores.append(matches.scores)
             rights.append(right)
             wanteds.append(wanted)
@@ -352,7 +351,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.thresholds:
-        thresholds(options.data)
+        thresholds(options.data, options.step)
         return
     folders = [
         dataset(kind, seed, options.scale, options.data)
