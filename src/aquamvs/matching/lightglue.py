@@ -29,9 +29,9 @@ from .weights import resolve_weights
 _OFFICIAL_THRESHOLD = 0.1
 """The authors' value."""
 
-_BUNDLED_THRESHOLD = 0.2
-_BUNDLED_GUIDED_THRESHOLD = 0.003
-"""Chosen on the validation seeds (see the model card): guidance leaves few rivals, so that a weak
+_BUNDLED_THRESHOLD = 0.6
+_BUNDLED_GUIDED_THRESHOLD = 0.5
+"""Chosen on the validation seeds (see the model card): guidance leaves few rivals, so that a weaker
 preference is enough."""
 
 _MAX_ROTATION_DEG, _MAX_OCTAVES = 40.0, 0.75
