@@ -108,8 +108,8 @@ scatter from pulling the planes: without it a bower lost 4 % of its cells."""
 _OWN_EXCESS, _PLANE_EXCESS = 2.3, 1.2
 """Squared error over the variance that scatter explains, of what a cell keeps of its own height and
 of what it takes from planes: where it keeps its own, matching has smoothed the relief, which no
-scatter shows. Fitted to bower, box, low-texture and in-air scenes of seeds 0 to 2 (seven), where 65
-to 73 % of the errors then lie within 1 sigma and 92 to 96 % within 2."""
+scatter shows. Fitted to bower, box, low-texture and in-air scenes of seeds 0 and 1 (seven), where
+65 to 74 % of the errors then lie within 1 sigma and 92 to 96 % within 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
