@@ -71,7 +71,8 @@ def test_a_view_matches_itself_keypoint_by_keypoint(unguided, rendered):
     west = rendered["west"]
     features = unguided.extract(west)
     matches = unguided.match_features(west, west, features, features)
-    assert len(matches) > 0.95 * len(features.unique_places()[0])
+    # Without guidance the network must be sure of each: look-alikes within the view cost it some.
+    assert len(matches) > 0.9 * len(features.unique_places()[0])
     same = (matches.reference_pixels == matches.source_pixels).all(-1)
     assert same.float().mean() > 0.99
 
