@@ -4,7 +4,8 @@ Run ``python benchmarks/matching.py --data FOLDER``. Datasets are rendered into 
 kept. Development uses seeds 0 to 9; reported figures come from seeds 100 to 119.
 
 Two keypoints truly match if each lies within 3 px of where the other's surface point is seen, in
-both images, and nothing hides it; of several such partners only the mutual nearest count. Precision
+both images, and nothing hides it; of several such partners only the mutual nearest count (the true
+pairs of LightGlue's own training, Lindenberger et al., ICCV 2023). Precision
 is the part of a matcher's matches that lie within 3 px of the truth (a match of a hidden point is
 wrong); recall the part of the true pairs whose keypoint a matcher has matched rightly. All matchers
 get the same keypoints. The disturbed calibration has every camera turned at random, so that pixels
