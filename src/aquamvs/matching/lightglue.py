@@ -29,10 +29,8 @@ from .weights import resolve_weights
 _OFFICIAL_THRESHOLD = 0.1
 """The authors' value."""
 
-_BUNDLED_THRESHOLD = 0.6
-_BUNDLED_GUIDED_THRESHOLD = 0.5
-"""Chosen on the validation seeds (see the model card): guidance leaves few rivals, so that a weaker
-preference is enough."""
+_BUNDLED_THRESHOLD = 0.5
+"""Chosen on the validation seeds (see the model card), guided and unguided alike."""
 
 _MAX_ROTATION_DEG, _MAX_OCTAVES = 40.0, 0.75
 """Largest deviation of a keypoint's orientation and scale from what the calibration predicts for a
@@ -112,7 +110,7 @@ class LightGlueOptions:
             return self.filter_threshold
         if not self.is_bundled:
             return _OFFICIAL_THRESHOLD
-        return _BUNDLED_THRESHOLD if self.guidance is None else _BUNDLED_GUIDED_THRESHOLD
+        return _BUNDLED_THRESHOLD
 
 
 class LightGlueMatcher(SparseMatcher):
