@@ -105,6 +105,9 @@ box, low-texture and in-air scenes of seeds 0 and 1."""
 _COMMON_ERROR_PX = 0.02
 """Error that neighbours share and scatter does not show. Between passes it keeps cells of little
 scatter from pulling the planes: without it a bower lost 4 % of its cells."""
+_LEAST_ERROR_PX = 0.005
+"""No matching is better. A few cells that happen to scatter by nothing would pull the planes
+around them centimetres off."""
 _OWN_EXCESS, _PLANE_EXCESS = 2.3, 1.2
 """Squared error over the variance that scatter explains, of what a cell keeps of its own height and
 of what it takes from planes: where it keeps its own, matching has smoothed the relief, which no
@@ -330,7 +333,8 @@ class _Sweep:
         smoothed = smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
         noise = _height_noise(estimate, LAST_PASSES[-1], estimate.z - smoothed)
         matched &= noise * estimate.lever < _LOOSEST_MATCH_PX
-        variance = torch.where(matched, noise**2 / _own_share(estimate), torch.inf)
+        least = _LEAST_ERROR_PX / estimate.lever.clamp(min=1e-6)
+        variance = torch.where(matched, (noise**2 + least**2) / _own_share(estimate), torch.inf)
         smoothed, own, planes = settle(smoothed, variance, grid.spacing)
         sigma = (_OWN_EXCESS * own + _PLANE_EXCESS * planes).sqrt()
         jump = _STRAY * grid.spacing
