@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -61,7 +62,10 @@ def read_tensors(path: Path) -> dict[str, object]:
             content: object = dict(load_file(path))
         else:
             _check_archive(path)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                # Of a protocol that torch might not know: whether it does, loading tells.
+                warnings.filterwarnings("ignore", message="Detected pickle protocol")
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except (*_UNREADABLE, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise WeightsError(
