@@ -20,9 +20,9 @@ import torch
 from surface_sweep import render, seeds_of
 
 from aquamvs import Pipeline, PipelineConfig
-from aquamvs.benchmark.assessment import Truth
+from aquamvs.benchmark.assessment import judge_cloud, shared_surface
 from aquamvs.datasets import load_ground_truth
-from aquamvs.evaluation import cloud_scores, depth_limit, error_statistics
+from aquamvs.evaluation import depth_limit, error_statistics
 from aquamvs.pathways import MatcherType, PipelineMode, Stage
 from aquamvs.pipeline import StageRecorder, reconstruct
 
@@ -68,17 +68,7 @@ def judge(kind: str, seed: int, data: Path, matcher: MatcherType) -> str:
         limit=torch.cat(limits).numpy(),
         sigma=torch.cat(sigmas).numpy(),
     )
-    surface = Truth.prepare(truth, views).surface
-    scores = cloud_scores(
-        found.cloud.points,
-        surface.triangles(),
-        sample_spacing=2 * surface.spacing,
-        judged=torch.from_numpy(
-            surface.at(found.cloud.points[:, 0], found.cloud.points[:, 1])
-        ).isfinite(),
-        accuracy_stride=max(1, len(found.cloud) // 200_000),
-        tolerances=THRESHOLDS,
-    )
+    scores = judge_cloud(found.cloud, shared_surface(truth, views))
     f_score = [100 * scores.f_score[distance] for distance in THRESHOLDS]
     cpu = {name: 1e-3 * stage.cpu_time_ms for name, stage in recorder.timing.stages.items()}
     rest = sum(taken for stage, taken in cpu.items() if not stage.endswith("matching"))

@@ -70,14 +70,14 @@ class Truth:
             ).sigma
             for view in views.references
         }
-        return cls(ground_truth, views, limits, _shared_surface(ground_truth, views))
+        return cls(ground_truth, views, limits, shared_surface(ground_truth, views))
 
     def accuracy(self, result: Reconstruction) -> Accuracy:
         """Errors of depth maps, height map and cloud."""
         return Accuracy(
             depth=self._depth(result),
             height=None if result.height_map is None else self._height(result.height_map),
-            cloud=self._cloud(result.cloud),
+            cloud=judge_cloud(result.cloud, self.surface),
         )
 
     def _depth(self, result: Reconstruction) -> SurfaceAccuracy | None:
@@ -117,20 +117,8 @@ class Truth:
         surface = self.ground_truth.surface
         return HeightGrid(surface.x0, surface.y0, surface.spacing, surface.z)
 
-    def _cloud(self, cloud: PointCloud) -> CloudAccuracy:
-        triangles = self.surface.triangles()
-        known = torch.from_numpy(self.surface.at(cloud.points[:, 0], cloud.points[:, 1])).isfinite()
-        scores = cloud_scores(
-            cloud.points,
-            triangles,
-            sample_spacing=2 * self.surface.spacing,
-            judged=known,
-            accuracy_stride=max(1, int(known.sum()) // _MAX_JUDGED_POINTS),
-        )
-        return CloudAccuracy.of_scores(scores)
 
-
-def _shared_surface(ground_truth: GroundTruth, views: UndistortedViews) -> HeightGrid:
+def shared_surface(ground_truth: GroundTruth, views: UndistortedViews) -> HeightGrid:
     """The true surface, thinned, that at least two reference cameras see."""
     surface = ground_truth.surface
     stride = max(1, round((surface.z.numel() / _MAX_TRUTH_NODES) ** 0.5))
@@ -146,6 +134,19 @@ def _shared_surface(ground_truth: GroundTruth, views: UndistortedViews) -> Heigh
     )
     shared = visible.sum(0) >= _SHARED_BY
     return HeightGrid(grid.x0, grid.y0, grid.spacing, torch.where(shared, z, torch.nan))
+
+
+def judge_cloud(cloud: PointCloud, surface: HeightGrid) -> CloudAccuracy:
+    """Scores of a cloud against a true surface; points where that is unknown are ignored."""
+    known = torch.from_numpy(surface.at(cloud.points[:, 0], cloud.points[:, 1])).isfinite()
+    scores = cloud_scores(
+        cloud.points,
+        surface.triangles(),
+        sample_spacing=2 * surface.spacing,
+        judged=known,
+        accuracy_stride=max(1, int(known.sum()) // _MAX_JUDGED_POINTS),
+    )
+    return CloudAccuracy.of_scores(scores)
 
 
 def density(cloud: PointCloud) -> float:
