@@ -333,8 +333,7 @@ class _Sweep:
         smoothed = smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
         noise = _height_noise(estimate, LAST_PASSES[-1], estimate.z - smoothed)
         matched &= noise * estimate.lever < _LOOSEST_MATCH_PX
-        least = _LEAST_ERROR_PX / estimate.lever.clamp(min=1e-6)
-        variance = torch.where(matched, (noise**2 + least**2) / _own_share(estimate), torch.inf)
+        variance = torch.where(matched, _variance(estimate, noise, _LEAST_ERROR_PX), torch.inf)
         smoothed, own, planes = settle(smoothed, variance, grid.spacing)
         sigma = (_OWN_EXCESS * own + _PLANE_EXCESS * planes).sqrt()
         jump = _STRAY * grid.spacing
@@ -387,14 +386,17 @@ def _carried(estimate: Estimate, plan: Pass, spacing: float, reach: float | None
     limit = _insignificant(estimate, plan, spacing)
     smoothed = smooth_pairs(kept, limit, _FINAL_SIGMA if reach is None else reach)
     noise = _height_noise(estimate, plan, kept - smoothed)
-    common = _COMMON_ERROR_PX / estimate.lever.clamp(min=1e-6)
-    variance = (noise**2 + common**2) / _own_share(estimate)
+    variance = _variance(estimate, noise, _COMMON_ERROR_PX)
     return _without_gaps(settle(kept if reach is None else smoothed, variance, spacing)[0])
 
 
-def _own_share(estimate: Estimate) -> Tensor:
-    """Share of a cell's height that is its own; the rest is that of textured neighbours."""
-    return estimate.own_texture.clamp(_LEAST_OWN_TEXTURE, 1.0)
+def _variance(estimate: Estimate, noise: Tensor, error_px: float) -> Tensor:
+    """Variance of the heights with an error that scatter does not show; m².
+
+    Only a share of a cell's height is its own; the rest is that of textured neighbours.
+    """
+    hidden = error_px / estimate.lever.clamp(min=1e-6)
+    return (noise**2 + hidden**2) / estimate.own_texture.clamp(_LEAST_OWN_TEXTURE, 1.0)
 
 
 def _trusted_spread(estimate: Estimate) -> float:
