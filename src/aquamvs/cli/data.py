@@ -198,7 +198,7 @@ def export_heights(options: argparse.Namespace) -> int:
     """Convert the height maps."""
     from ..io import load_height_map, save_geotiff, save_height_series, save_netcdf
     from ..pipeline import finished_height_maps
-    from .progress import line_printer
+    from .progress import progress_line
 
     is_folder = options.input.is_dir()
     maps = finished_height_maps(options.input) if is_folder else [options.input]
@@ -206,15 +206,14 @@ def export_heights(options: argparse.Namespace) -> int:
     if suffix == ".zarr":
         default = options.input / "heights" if is_folder else options.input
         paths = [options.output or default.with_suffix(suffix)]
-        show = line_printer(quiet=options.quiet or options.json)
-        save_height_series(
-            *(paths[0], maps),
-            interval=options.interval,
-            overwrite=options.overwrite,
-            progress=show,
-        )
-        if show is not None:
-            show("")
+        with progress_line(options) as show:
+            save_height_series(
+                paths[0],
+                maps,
+                interval=options.interval,
+                overwrite=options.overwrite,
+                progress=show,
+            )
     else:
         save = save_netcdf if suffix == ".nc" else save_geotiff
         paths = [_height_export(path, options, suffix) for path in maps]
@@ -326,21 +325,19 @@ def add_temporal_filter(commands: Commands) -> None:
 def temporal_filter(options: argparse.Namespace) -> int:
     """Write the medians."""
     from ..io import filter_inputs
-    from .progress import line_printer
+    from .progress import progress_line
 
-    show = line_printer(quiet=options.quiet or options.json)
-    written = filter_inputs(
-        options.input,
-        output_dir=options.output_dir,
-        window=options.window,
-        step=options.framestep,
-        window_step=options.window_step,
-        as_video=options.format == "video",
-        frame_rate=options.frame_rate,
-        progress=show,
-    )
-    if show is not None:
-        show("")
+    with progress_line(options) as show:
+        written = filter_inputs(
+            options.input,
+            output_dir=options.output_dir,
+            window=options.window,
+            step=options.framestep,
+            window_step=options.window_step,
+            as_video=options.format == "video",
+            frame_rate=options.frame_rate,
+            progress=show,
+        )
     rows = [("written", "frames"), *((str(path), str(count)) for path, count in written.items())]
     print_result(options, {"frames": written}, table(rows))
     return EXIT_DONE

@@ -15,7 +15,7 @@ from .change import run_change
 from .exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from .output import print_result
 from .parser import Command, build_parser
-from .progress import StageBars, line_printer
+from .progress import StageBars, progress_line
 from .run import run
 from .view import view
 
@@ -89,26 +89,24 @@ def _benchmark(options: argparse.Namespace) -> int:
 def _example(options: argparse.Namespace) -> int:
     from ..datasets import fetch_published, make_example
 
-    quiet = options.quiet or options.json
     if options.published:
+        quiet = options.quiet or options.json
         dataset = fetch_published(options.out, progress=not quiet)
         print_result(options, {"dataset": dataset}, str(dataset))
         return EXIT_DONE
     if options.frames < 1:
         raise ConfigError(f"--frames is {options.frames}; expected 1 or more")
-    show = line_printer(quiet=quiet)
-    folder = make_example(
-        options.out,
-        scale=options.scale,
-        seed=options.seed,
-        scene=options.scene,
-        frames=options.frames,
-        masks=options.masks,
-        overwrite=options.overwrite,
-        progress=show,
-    )
-    if show is not None:
-        show("")
+    with progress_line(options) as show:
+        folder = make_example(
+            options.out,
+            scale=options.scale,
+            seed=options.seed,
+            scene=options.scene,
+            frames=options.frames,
+            masks=options.masks,
+            overwrite=options.overwrite,
+            progress=show,
+        )
     config = folder / "config.yaml"
     print_result(options, {"dataset": folder, "config": config}, str(config))
     return EXIT_DONE

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -79,13 +81,16 @@ class RunBars(StageBars):
         self._frames = None
 
 
-def line_printer(*, quiet: bool) -> Callable[[str], None] | None:
+@contextmanager
+def progress_line(options: argparse.Namespace) -> Iterator[Callable[[str], None] | None]:
     """Prints progress lines over each other on a terminal; None where nobody looks."""
-    if quiet or not sys.stderr.isatty():
-        return None
+    if options.quiet or options.json or not sys.stderr.isatty():
+        yield None
+        return
 
     def show(line: str) -> None:
         sys.stderr.write(f"\r\x1b[K{line}")
         sys.stderr.flush()
 
-    return show
+    yield show
+    show("")
