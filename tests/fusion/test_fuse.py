@@ -174,6 +174,17 @@ def test_unknown_depth_has_no_say(make_plane, make_rig) -> None:
     assert kept[0].valid.sum() > 0.8 * kept[0].depth.numel()
 
 
+def test_fusion_keeps_what_was_confirmed_before_filtering(make_plane, make_rig) -> None:
+    rig = make_rig(make_plane(0.95), PAIR)
+    counted = consistency_maps(rig.views, rig.maps, STRICT)
+    blind = changed(rig.maps[1], ..., torch.nan)
+    with pytest.raises(StageError, match="left no point"):
+        fuse(rig.views, (rig.maps[0], blind), STRICT)
+    cloud = fuse(rig.views, (rig.maps[0], blind), STRICT, consistency=counted)
+    assert len(cloud) == int(STRICT.accept(counted[0].agreeing, counted[0].seeing).sum())
+    assert (cloud.view_count == 2).all()
+
+
 @pytest.mark.parametrize(("sigmas", "expected"), [((1e-3, 1e-3), 0.0), ((1e-3, 2e-3), 3e-4)])
 def test_depths_are_averaged_by_inverse_variance(make_plane, make_rig, sigmas, expected) -> None:
     """One map lies 0.5 mm high, one 0.5 mm low: the mean sits where the weights say."""

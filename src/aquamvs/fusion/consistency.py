@@ -94,6 +94,10 @@ class ConsistencyMap:
     agreeing: Tensor
     seeing: Tensor
 
+    def at(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """``agreeing`` and ``seeing`` of pixels given as flat indices, each of shape (N,)."""
+        return self.agreeing.reshape(-1)[pixels], self.seeing.reshape(-1)[pixels]
+
 
 @dataclass(frozen=True, slots=True)
 class PosedMap:

@@ -11,6 +11,7 @@ from ..maps import grid_normals, sample_map
 from ..pixels import pixel_grid
 from ..types import DepthMap, PointCloud, View
 from .consistency import (
+    ConsistencyMap,
     FusionOptions,
     PixelPoints,
     PosedMap,
@@ -36,6 +37,8 @@ def fuse(
     views: Sequence[View],
     depth_maps: Sequence[DepthMap],
     options: FusionOptions | None = None,
+    *,
+    consistency: Sequence[ConsistencyMap] | None = None,
 ) -> PointCloud:
     """Merge depth maps into one cloud of points that the views agree on.
 
@@ -49,6 +52,8 @@ def fuse(
         views: Views of one frame.
         depth_maps: At most one per view; views without one have no say.
         options: Defaults if absent.
+        consistency: Counts by which the depth maps were filtered, one per map: what one view has
+            confirmed stays, though the filter took the pixel that did. Counted if absent.
 
     Returns:
         The cloud, float32, in the order of views and pixels. Normals come from the depth maps,
@@ -69,13 +74,16 @@ def fuse(
     paired = pair_views(views, depth_maps)
     represented: list[Tensor] = []  # per view taken so far: pixels whose surface is in the cloud
     clouds: list[PointCloud] = []
-    for posed in paired:
+    for index, posed in enumerate(paired):
         others = [other for other in paired if other is not posed]
         normals = _normals(posed, options.normal_radius)
         given = torch.zeros(posed.map.depth.numel(), dtype=torch.bool, device=normals.device)
         for found in chunks(posed):
             checks = [check_against(found, other, options) for other in others]
-            agreeing, seeing = count_views(checks, found)
+            if consistency is None:
+                agreeing, seeing = count_views(checks, found)
+            else:
+                agreeing, seeing = consistency[index].at(found.pixels)
             keep = options.accept(agreeing, seeing)
             given[found.pixels] = keep
             mean = _Mean(found, posed, normals[found.pixels])

@@ -282,7 +282,7 @@ def _densify(
         consistency = consistency_maps(views.views, raw, fusion)
         depth_maps = filter_depth_maps(views.views, raw, fusion, consistency=consistency)
         progress(Stage.FUSION, 1, 2)
-        cloud = fuse(views.views, depth_maps, fusion)
+        cloud = fuse(views.views, depth_maps, fusion, consistency=consistency)
         progress(Stage.FUSION, 2, 2)
         if len(cloud) == 0:
             raise StageError(
