@@ -55,7 +55,7 @@ def test_plane_is_recovered_to_a_fraction_of_a_pixel(
     # A baseline of 0.13 m at 0.85 m: a tenth of a pixel is two thirds of a footprint of depth.
     assert error.abs().median() < 0.25 * footprint
     assert error.square().mean().sqrt() < 0.6 * footprint
-    assert error.median().abs() < 0.06 * footprint  # next to unbiased: 0.009 px
+    assert error.median().abs() < 0.07 * footprint  # next to unbiased: 0.01 px
 
 
 def test_sigma_tells_the_error(make_scene, make_plane) -> None:

@@ -22,9 +22,9 @@ from ..pixels import pixel_grid
 
 NOISE_FLOOR = (0.25 / 255) ** 2
 """Variance below this is quantisation noise, not texture."""
-COLOR_SIGMA = 0.05
-"""Difference of intensity to the window's centre that halves a pixel's weight: wider than texture,
-narrower than the step between a light and a dark surface."""
+COLOR_SIGMA = 0.015
+"""Difference of intensity to the window's centre that halves a pixel's weight: wider than noise and
+faint texture, much narrower than the step between a light and a dark surface."""
 LEAST_WINDOW = 0.5
 """Share of a window's weight that a source must see."""
 LEAST_WEIGHT = 0.15

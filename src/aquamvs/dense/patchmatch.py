@@ -68,7 +68,7 @@ class _Schedule:
 
 _COARSEST = _Schedule(passes=3, trials=3, depth_px=2.0, tilt=0.5)
 _MIDDLE = _Schedule(passes=2, trials=2, depth_px=1.0, tilt=0.2)
-_FINEST = _Schedule(passes=1, trials=2, depth_px=1.0, tilt=0.2)
+_FINEST = _Schedule(passes=2, trials=1, depth_px=1.0, tilt=0.2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,15 +187,14 @@ class _Estimation:
             plan = _FINEST if level == 0 else _MIDDLE
             if level == len(self.views) - 1:
                 plan = _COARSEST
-            self._optimise(matcher, planes, plan)
-        return self._depth_map(matcher, planes)
+            weights = self._optimise(matcher, planes, plan)
+        return self._depth_map(matcher, planes, weights)
 
-    def _depth_map(self, matcher: PatchMatcher, planes: PlaneMap) -> DepthMap:
+    def _depth_map(self, matcher: PatchMatcher, planes: PlaneMap, weights: Tensor) -> DepthMap:
         others = [pyramid[0] for pyramid in self.others]
         small = create_patch_matcher(self.views[0], others, Window.square(1))
         motion = _motion(matcher, planes.depth)
         planes.normal = _regular_normals(matcher, planes, motion)
-        weights = _weights(matcher, planes)
         found = finish(matcher, small, planes, weights, motion, len(self.window.offsets))
         near, far = self.depth_range
         known = (
@@ -226,14 +225,14 @@ class _Estimation:
         normal = matcher.rays.up.expand(len(depth), 3).clone()
         return PlaneMap(depth.clamp(near, far), normal, torch.full_like(depth, torch.inf))
 
-    def _optimise(self, matcher: PatchMatcher, planes: PlaneMap, plan: _Schedule) -> None:
-        """The checkerboard passes of one resolution."""
+    def _optimise(self, matcher: PatchMatcher, planes: PlaneMap, plan: _Schedule) -> Tensor:
+        """The checkerboard passes of one resolution; returns the weights of the sources."""
         width, _ = matcher.rays.size
         pixels = matcher.rays.pixels()
         dark = (pixels // width + pixels % width) % 2 == 0
         speed = _motion(matcher, planes.depth)
+        weights = _weights(matcher, planes)
         for number in range(plan.passes):
-            weights = _weights(matcher, planes)
             depth, normal = _smoothed(matcher.rays, planes)
             scale = 0.5**number
             for colour in (pixels[dark], pixels[~dark]):
@@ -245,6 +244,7 @@ class _Estimation:
                     scale * plan.tilt * tilts,
                 )
                 matcher.improve(planes, colour, weights, trials, self.depth_range)
+        return weights
 
     def _random(self, trials: int, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Changes of depth alone, of the normal alone, and of both, in turn."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..numerics.filters import isolated, local_rms, smooth_pairs, specks
+from ..numerics.filters import isolated, smooth_pairs, specks
 from .patches import PatchMatcher, PlaneMap, RayField, combine
 from .selection import best_half_mean
 
@@ -28,11 +28,9 @@ _FLATTEST_PX, _ROUGHEST_PX = 0.5, 3.0
 """Bounds of what smoothing may take for noise, px of image motion."""
 _SMOOTHING_SIGMA = 1.5
 """Smoothing of the result, px: as wide as the matching window, whose detail is noise."""
-_SCATTER_SIGMA = 3.0
-"""Window over which the estimates' scatter is measured, px."""
-_SCATTER_SCALE = 1.45
-"""Error of a smoothed pixel over the roughness that the smoothing took away: measured on bower,
-box and low-texture scenes of development seeds."""
+_ERROR_OF_SMOOTHED = 0.85
+"""Error of a smoothed pixel over the noise that independent residuals would leave before: measured
+on bower, box and low-texture scenes of development seeds."""
 _SIGMA_FLOOR_PX = 0.02
 _LOOSEST_MATCH_PX = 0.45
 """A minimum so flat or so noisy that it fixes the image motion no better is no match."""
@@ -95,13 +93,13 @@ def finish(
     depth, motion, noise, cost = (
         values.reshape(height, width) for values in (depth, motion, found.noise, found.cost)
     )
-    noise = torch.where(torch.isfinite(noise), noise, 0.0)
-    limit = (_SIGNIFICANT * noise).maximum(_FLATTEST_PX / motion).minimum(_ROUGHEST_PX / motion)
+    limit = (
+        (_SIGNIFICANT * noise.nan_to_num(0.0))
+        .maximum(_FLATTEST_PX / motion)
+        .minimum(_ROUGHEST_PX / motion)
+    )
     smooth = smooth_pairs(depth, limit, _SMOOTHING_SIGMA)
-    roughness = depth - smooth
-    scatter = local_rms(roughness, torch.isfinite(roughness) & (roughness != 0), _SCATTER_SIGMA)
-    scatter = torch.where(torch.isfinite(scatter), scatter, noise)
-    sigma = torch.hypot(_SCATTER_SCALE * scatter, _SIGMA_FLOOR_PX / motion)
+    sigma = torch.hypot(_ERROR_OF_SMOOTHED * noise, _SIGMA_FLOOR_PX / motion)
     confidence = (1 - cost).clamp(0, 1)
     depth = torch.where(sigma * motion < _LOOSEST_MATCH_PX, smooth, torch.nan)
     jump = _JUMP_PX / float(motion.median())
