@@ -77,12 +77,13 @@ def _smooth(source, taps, scratch, out):  # type: ignore[no-untyped-def]
 @compiled
 def _see(  # type: ignore[no-untyped-def]
     camera, width, height, usable, all_usable, blocked, factor, least_area, usable_level,
-    z, row, column, grid_rows, grid_columns, x_first, y_first, spacing, u, v, du, dv, seen,
+    z, row, column, grid_rows, grid_columns, x0, y0, spacing, u, v, du, dv, seen,
 ):  # fmt: skip
     """Where a view sees the cells of a tile, and which it does see; True if any."""
     rows, columns = z.shape
     for r in range(rows):
-        project_row(camera, x_first, spacing, y_first + spacing * r, z[r], u[r], v[r], du[r], dv[r])
+        y = y0 + spacing * (row + r)
+        project_row(camera, x0, spacing, column, y, z[r], u[r], v[r], du[r], dv[r])
     right, bottom = _F(width - 1), _F(height - 1)
     stride = width + PADDING
     any_seen = 0
@@ -409,7 +410,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         if _see(
             cameras[view], width, height, usable[begin:end] if not all_usable[view] else usable,
             all_usable[view], blocked[view], factor, constants[1], constants[2],
-            z, row, column, grid_rows, grid_columns, x_first, y_first, spacing,
+            z, row, column, grid_rows, grid_columns, x0, y0, spacing,
             u[count], v[count], du[count], dv[count], seen[count],
         ):  # fmt: skip
             active[count] = view

@@ -18,8 +18,12 @@ _PROBES = 9
 
 
 @compiled
-def project_row(camera, x_first, spacing, y, z, u, v, du, dv):  # type: ignore[no-untyped-def]
-    """Pixels of a row of cells and their motion per metre of Z; NaN where there is no path."""
+def project_row(camera, x0, spacing, column, y, z, u, v, du, dv):  # type: ignore[no-untyped-def]
+    """Pixels of a row of cells and their motion per metre of Z; NaN where there is no path.
+
+    Cells lie at x0 + spacing * (column + 0, 1, ...): counted from the grid's first column, so that
+    every tile gives a cell the same place to the last bit.
+    """
     cx, cy, cz = camera[CENTRE], camera[CENTRE + 1], camera[CENTRE + 2]
     ux, uy, uz = camera[ROWS], camera[ROWS + 1], camera[ROWS + 2]
     vx, vy, vz = camera[ROWS + 3], camera[ROWS + 4], camera[ROWS + 5]
@@ -32,7 +36,7 @@ def project_row(camera, x_first, spacing, y, z, u, v, du, dv):  # type: ignore[n
     refractive = camera[REFRACTIVE] > _ZERO
     dy = _F(y) - cy
     for c in range(z.shape[0]):
-        dx = _F(x_first + spacing * c) - cx
+        dx = _F(x0 + spacing * (column + c)) - cx
         dz = z[c] - cz
         along_u = ux * dx + uy * dy + uz * dz
         along_v = vx * dx + vy * dy + vz * dz
@@ -78,7 +82,7 @@ def may_see(camera, width, height, x_first, y_first, spacing, rows, columns, low
         z[:] = level
         for i in range(_PROBES):
             y = y_first + spacing * (rows - 1) * i / (_PROBES - 1)
-            project_row(camera, x_first, step_x, y, z, u, v, rate, rate)
+            project_row(camera, x_first, step_x, 0, y, z, u, v, rate, rate)
             for c in range(_PROBES):
                 if not np.isnan(u[c]):
                     u_low, u_high = min(u_low, u[c]), max(u_high, u[c])

@@ -88,7 +88,7 @@ def refine(
         return evaluator.estimate(grid, tile, around, occlusion, plan, step)
 
     maps = z.new_zeros(7, *z.shape)
-    maps[0] = torch.nan
+    maps[0], maps[1] = torch.nan, torch.inf  # as an unseen cell of a tile that views see
     tiles = list(split(grid, tile_side))
     for tile, found in zip(tiles, in_parallel(estimate, tiles, evaluator.workers), strict=True):
         if found is not None:
@@ -142,7 +142,7 @@ def reselect(
         costs, _ = evaluator.costs(grid, tile, around, robust=True)
         heights = torch.stack([surface[tile.cells] for surface in (z, lower, upper)])
         near = (heights[1:] - heights[0]).abs() < least_jump
-        costs[1:][near | (costs[1:] > trusted_spread)] = torch.inf
+        costs[1:][near | ~jumps[tile.cells] | (costs[1:] > trusted_spread)] = torch.inf
         costs[0] *= _NEEDED_GAIN
         return heights.gather(0, costs.argmin(0)[None])[0]
 

@@ -126,7 +126,7 @@ class SurfaceSweepOptions:
         height_range: (z_min, z_max), world frame, metres; None: found between the water surface
             and 2 m below it.
         tile_side: Cells along the tiles that are worked on: smaller ones take less memory and more
-            time, and change nothing but rounding.
+            time, and give the same bytes.
         workers: Most tiles that are worked on at a time; None: as many as there are threads.
 
     Example:
