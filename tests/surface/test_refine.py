@@ -26,6 +26,8 @@ class Oracle(TensorEvaluator):
         self, grid: Grid, tile: Tile, surfaces: Sequence[Tensor], *, robust: bool
     ) -> tuple[Tensor, Tensor]:
         """Distance from the truth."""
+        assert grid is GRID
+        assert robust
         inner = (slice(COST_MARGIN, -COST_MARGIN),) * 2
         cost = torch.stack([(z[inner] - self.truth[tile.cells]).abs() for z in surfaces])
         return cost + 0.01, torch.full_like(cost, 2)

@@ -23,23 +23,13 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, StageError
-from ..numerics.filters import (
-    fill_gaps,
-    gaussian_taps,
-    halve,
-    isolated,
-    local_rms,
-    median3,
-    smooth_pairs,
-    specks,
-    upsample,
-)
+from ..numerics.filters import halve, median3, upsample
 from ..numerics.pyramid import LevelView, build_pyramid, level_count
 from ..types import HeightMap, UndistortedViews
 from .evaluator import Pass, TileEvaluator, create_evaluator, working_bytes
 from .grid import Grid, footprint, grid_over, median_gsd
 from .orthophoto import orthophoto
-from .planes import settle
+from .quality import CARRY_SIGMA, carried, final_heights, trusted_spread, without_gaps
 from .refine import TILE_SIDE, Estimate, motion_per_metre, refine, reselect
 from .search import (
     COARSE_STEP_PX,
@@ -72,47 +62,8 @@ LAST_PASSES = (
 spacing is good to about a pixel; then a pure sub-step with the window and the
 interpolation of the final estimate."""
 
-_CARRY_SPREAD = 0.4
-"""Cells that agree less than this are bridged from their neighbours before the next pass."""
-_LOOSEST_CARRY_PX = 0.5
-"""Likewise cells that the images fix no better than this: where there is no texture, noise would
-lead the surface astray, and with it the windows at the texture's edge."""
-_LEAST_OWN_TEXTURE = 0.1
-"""A cell with less than this share of its window's texture has borrowed its height."""
 _BOTH = 0.99
 """Of an upsampled mask: all the cells that it was made of are in it."""
-_CHANCE_SIGMAS = 4.5
-"""A cell counts as matched if its mean ZNCC exceeds chance by this many standard deviations."""
-_LOOSEST_MATCH_PX = 0.45
-"""A minimum so flat or so noisy that it fixes the image motion no better is no match."""
-_STRAY = 4.0
-"""A cell that stands this many cells off the median of its neighbours is a stray match: no
-surface that a window resolves does that."""
-_LEAST_ISLAND = 50
-"""Cut-off pieces of fewer cells are chance matches: about the area of one matching window."""
-_SIGNIFICANT = 6.0
-"""A height difference above this many times the noise is relief, which smoothing leaves alone."""
-_CARRY_SIGMA = 2.0
-"""Smoothing of the surface on which the last windows ride, cells: a window moves as a whole, so
-that what is rough within it would stay."""
-_FINAL_SIGMA = 1.5
-"""Smoothing of the result, cells: as wide as the matching window, whose detail is noise."""
-_SCATTER_SIGMA = 3.0
-"""Window over which the estimates' scatter is measured, cells."""
-_SCATTER_SCALE = 2.1
-"""Noise of a smoothed cell over the roughness that the smoothing took away: measured on the bower,
-box, low-texture and in-air scenes of seeds 0 and 1."""
-_COMMON_ERROR_PX = 0.02
-"""Error that neighbours share and scatter does not show. Between passes it keeps cells of little
-scatter from pulling the planes: without it a bower lost 4 % of its cells."""
-_LEAST_ERROR_PX = 0.005
-"""No matching is better. A few cells that happen to scatter by nothing would pull the planes
-around them centimetres off."""
-_OWN_EXCESS, _PLANE_EXCESS = 2.3, 1.2
-"""Squared error over the variance that scatter explains, of what a cell keeps of its own height and
-of what it takes from planes: where it keeps its own, matching has smoothed the relief, which no
-scatter shows. Fitted to bower, box, low-texture and in-air scenes of seeds 0 and 1 (seven), where
-65 to 74 % of the errors then lie within 1 sigma and 92 to 96 % within 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +197,7 @@ class _Sweep:
         planes = torch.tensor(heights, dtype=torch.float32, device=coarsest[0].gray.device)
         side = self._coarse_tile_side()
         z = coarse_heights(self.coarsest, grids[-1], planes, self._advance, tile_side=side)
-        return grids, _without_gaps(median3(z))
+        return grids, without_gaps(median3(z))
 
     def _refine(self, grids: list[Grid], z: Tensor) -> tuple[Estimate, Occlusion | None]:
         """All passes of all levels: the last estimate, and the occlusion that it knew of."""
@@ -261,10 +212,10 @@ class _Sweep:
             for plan in LAST_PASSES if level == 0 else LEVEL_PASSES:
                 trusted, matched = 0.0, torch.ones_like(z, dtype=torch.bool)
                 if estimate is not None and previous is not None:
-                    trusted = _trusted_spread(estimate)
+                    trusted = trusted_spread(estimate)
                     matched = estimate.spread < trusted
-                    reach = _CARRY_SIGMA if plan is LAST_PASSES[-1] else None
-                    z = _carried(estimate, previous, rode_on, reach)
+                    reach = CARRY_SIGMA if plan is LAST_PASSES[-1] else None
+                    z = carried(estimate, previous, rode_on, reach)
                 if z.shape != grid.shape:
                     z = upsample(z, grid.shape)
                     matched = upsample(matched.to(z), grid.shape) > _BOTH
@@ -323,31 +274,15 @@ class _Sweep:
         return Occlusion(torch.stack(blocked), factor)
 
     def _finish(self, grid: Grid, estimate: Estimate, occlusion: Occlusion | None) -> HeightMap:
-        samples = _window_samples(LAST_PASSES[-1])
-        zncc = 1 - estimate.spread
-        pairs = (estimate.effective_views * (estimate.effective_views - 1) / 2).clamp(min=1e-3)
-        chance = _CHANCE_SIGMAS / (samples * pairs).sqrt()
-        matched = torch.isfinite(estimate.z) & (zncc > chance) & (estimate.curvature > 0)
-        matched &= (estimate.own_texture > _LEAST_OWN_TEXTURE) & (estimate.spread < _CARRY_SPREAD)
-        limit = _insignificant(estimate, LAST_PASSES[-1], grid.spacing)
-        smoothed = smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
-        noise = _height_noise(estimate, LAST_PASSES[-1], estimate.z - smoothed)
-        matched &= noise * estimate.lever < _LOOSEST_MATCH_PX
-        variance = torch.where(matched, _variance(estimate, noise, _LEAST_ERROR_PX), torch.inf)
-        smoothed, own, planes = settle(smoothed, variance, grid.spacing)
-        sigma = (_OWN_EXCESS * own + _PLANE_EXCESS * planes).sqrt()
-        jump = _STRAY * grid.spacing
-        matched &= ~isolated(torch.where(matched, smoothed, torch.nan), jump)
-        matched &= ~specks(torch.where(matched, smoothed, torch.nan), jump, _LEAST_ISLAND)
-        z = torch.where(matched, smoothed, torch.nan)
+        z, sigma, confidence = final_heights(estimate, LAST_PASSES[-1], grid.spacing)
         return HeightMap(
             x0=grid.x0,
             y0=grid.y0,
             spacing=grid.spacing,
             z=z,
-            sigma=torch.where(matched, sigma, torch.nan),
-            confidence=torch.where(matched, zncc.clamp(0, 1), 0.0),
-            view_count=torch.where(matched, estimate.view_count, 0),
+            sigma=sigma,
+            confidence=confidence,
+            view_count=torch.where(torch.isfinite(z), estimate.view_count, 0),
             color=orthophoto(
                 *(self.views, grid, z, occlusion),
                 tile_side=self.options.tile_side,
@@ -370,75 +305,3 @@ class _Sweep:
         self.done += 1
         if self.progress is not None and self.total:
             self.progress(min(self.done, self.total), self.total)
-
-
-def _without_gaps(z: Tensor) -> Tensor:
-    if not bool(torch.isfinite(z).any()):
-        raise StageError("no two views agree anywhere in the region; check images and calibration")
-    return fill_gaps(z)
-
-
-def _carried(estimate: Estimate, plan: Pass, spacing: float, reach: float | None) -> Tensor:
-    """The surface on which the next pass rides: matched cells, smoothed, and planes between."""
-    kept = torch.where(_fixed(estimate, plan), estimate.z, torch.nan)
-    if plan.shift:
-        kept = median3(kept)
-    limit = _insignificant(estimate, plan, spacing)
-    smoothed = smooth_pairs(kept, limit, _FINAL_SIGMA if reach is None else reach)
-    noise = _height_noise(estimate, plan, kept - smoothed)
-    variance = _variance(estimate, noise, _COMMON_ERROR_PX)
-    return _without_gaps(settle(kept if reach is None else smoothed, variance, spacing)[0])
-
-
-def _variance(estimate: Estimate, noise: Tensor, error_px: float) -> Tensor:
-    """Variance of the heights with an error that scatter does not show; m².
-
-    Only a share of a cell's height is its own; the rest is that of textured neighbours.
-    """
-    hidden = error_px / estimate.lever.clamp(min=1e-6)
-    return (noise**2 + hidden**2) / estimate.own_texture.clamp(_LEAST_OWN_TEXTURE, 1.0)
-
-
-def _trusted_spread(estimate: Estimate) -> float:
-    """Spread below which a cell agrees about as well as most of the map does."""
-    known = estimate.spread[torch.isfinite(estimate.z)]
-    return min(3 * float(known.median()) + 0.05, 0.5)
-
-
-def _window_samples(plan: Pass) -> float:
-    """Cells that a matching window averages, as an effective number."""
-    return 1 / sum(tap * tap for tap in gaussian_taps(plan.window_sigma)) ** 2
-
-
-def _noise(estimate: Estimate, plan: Pass) -> Tensor:
-    """Height noise if the views' residuals were independent from cell to cell, metres.
-
-    The parabola's vertex has the variance of the mean residual over the curvature.
-    """
-    freedom = (estimate.effective_views - 1).clamp(min=0.5)
-    return (2 * estimate.spread / (estimate.curvature * freedom * _window_samples(plan))).sqrt()
-
-
-def _fixed(estimate: Estimate, plan: Pass) -> Tensor:
-    """Cells whose views agree, and fix the height: others are better bridged than carried on."""
-    motion = _SCATTER_SCALE * _noise(estimate, plan) * estimate.lever
-    own = estimate.own_texture > _LEAST_OWN_TEXTURE
-    return own & (estimate.spread < _CARRY_SPREAD) & (motion < _LOOSEST_CARRY_PX)
-
-
-def _insignificant(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
-    """Height difference within a window that may be noise, metres: at least a cell's size."""
-    noise = _noise(estimate, plan)
-    noise = torch.where(torch.isfinite(noise), noise, 0.0)
-    return (_SIGNIFICANT * noise).clamp(min=spacing, max=_SIGNIFICANT * spacing)
-
-
-def _height_noise(estimate: Estimate, plan: Pass, roughness: Tensor) -> Tensor:
-    """1-sigma noise of the heights from what a smoothing took away, metres.
-
-    Residuals are correlated from cell to cell (texture, interpolation), by how much depends on the
-    scene; what neighbouring estimates differ by shows it.
-    """
-    known = torch.isfinite(roughness) & (roughness != 0)
-    scatter = local_rms(roughness, known, _SCATTER_SIGMA)
-    return _SCATTER_SCALE * torch.where(torch.isfinite(scatter), scatter, _noise(estimate, plan))

@@ -1,0 +1,54 @@
+"""Which heights a map ends with, and how far they are trusted."""
+
+import torch
+from torch import Tensor
+
+from aquamvs.surface.quality import final_heights
+from aquamvs.surface.refine import Estimate
+from aquamvs.surface.sweep import LAST_PASSES
+
+SPACING, NOISE, LEVER = 1e-3, 1e-4, 300.0
+SHAPE = (60, 60)
+
+
+def estimate_of(z: Tensor) -> Estimate:
+    """Of heights that five views agree on, and fix to NOISE."""
+
+    def everywhere(value: float) -> Tensor:
+        return torch.full_like(z, value)
+
+    return Estimate(
+        z=z,
+        spread=everywhere(0.1),
+        curvature=everywhere(1e6),
+        lever=everywhere(LEVER),
+        effective_views=everywhere(5.0),
+        view_count=torch.full(z.shape, 5, dtype=torch.uint8),
+        own_texture=everywhere(1.0),
+    )
+
+
+def noise() -> Tensor:
+    """Of NOISE, shared by neighbours as matching windows make it."""
+    drawn = torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(2))
+    shared = torch.nn.functional.avg_pool2d(drawn, 5, stride=1, padding=2)[0, 0]
+    return NOISE * shared / shared.std()
+
+
+def test_cells_that_scatter_by_nothing_do_not_pull_the_others() -> None:
+    """A scrap at the border, on a slope of its own and smooth to the last bit by chance."""
+    z = 1.0 + noise()
+    z[:12, 40:] = torch.nan
+    column = torch.arange(12)
+    z[:8, 48:] = 1.0 + 4e-4 * column + 1e-6 * (column % 2)
+    height, _, _ = final_heights(estimate_of(z), LAST_PASSES[-1], SPACING)
+    bed = height[14:]
+    assert torch.isfinite(bed).all()
+    assert float((bed - 1.0).abs().max()) < 2 * NOISE
+
+
+def test_sigma_says_what_noise_is_left() -> None:
+    height, sigma, confidence = final_heights(estimate_of(1.0 + noise()), LAST_PASSES[-1], SPACING)
+    within = float(((height - 1.0).abs() < sigma).double().mean())
+    assert 0.5 < within < 0.95
+    assert float(confidence.min()) > 0.5
