@@ -1,11 +1,12 @@
 """Heights settled on planes of several sizes: what is smooth is averaged, what is rough is kept.
 
 A plane is fitted around every block of 4 x 4, 8 x 8, ... cells, weighted by the cells' variances.
-How far the cells stand off it beyond their noise says how much relief it misses. From the largest
-blocks down, every estimate is then the mean of the plane above it, as uncertain as the relief it
-misses, and of its own (a Kalman filter on a quad-tree: Chou, Willsky and Benveniste, IEEE Trans.
-Automatic Control 39, 1994). On a board or a wall the planes win, on sand the cells do; a cell that
-the images do not fix takes the plane of its neighbours.
+How far the cells stand off it beyond their noise says how much relief it misses; what a block alone
+cannot tell from noise, the blocks around it tell together. From the largest blocks down, every
+estimate is then the mean of the plane above it, as uncertain as the relief it misses, and of its
+own (a Kalman filter on a quad-tree: Chou, Willsky and Benveniste, IEEE Trans. Automatic Control 39,
+1994). On a board or a wall the planes win, on sand the cells do; a cell that the images do not fix
+takes the plane of its neighbours.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ _REACH = 1.0
 _CORRELATED_CELLS = 50.0
 """Cells that share one error: the autocorrelation of a height that is averaged over Gaussian
 windows of 1.5 cells twice, matching and smoothing, sums to 4 pi (1.5² + 1.5²) = 57."""
+_POOLED_REACH = 2.0
+"""Sigma of the Gaussian window in which relief below the noise is pooled, blocks: the few
+independent cells of one block cannot tell it from none."""
+_EVIDENT = 1.0
+"""Relief above this many times the noise (squared) shows in one block: walls are not pooled."""
 _SLOPE = 0.5
 """Slopes expected before any is known, 1 sigma."""
 _LEAST_WEIGHT = 1e-3
@@ -177,10 +183,19 @@ def _fitted(moments: Tensor, side: int, spacing: float) -> _Planes:
     # Errors that neighbours share do not show within a window, nor do three parameters.
     window = 4 * math.pi * (_REACH**2 + 1 / 12) * side**2
     shown = 1 - 3 * _CORRELATED_CELLS / window if window > 4 * _CORRELATED_CELLS else 0.25
-    total = w.clamp(min=_LEAST_WEIGHT)
-    relief = (residual - shown * number).clamp(min=0) / total
+    excess = residual / number.clamp(min=_LEAST_WEIGHT) - shown
+    pooled = _pooled_around(number * excess.clamp(max=_EVIDENT)) / _pooled_around(number).clamp(
+        min=_LEAST_WEIGHT
+    )
+    excess = torch.where(excess > _EVIDENT, excess, pooled).clamp(min=0)
+    relief = excess * number / w.clamp(min=_LEAST_WEIGHT)
     variance = _CORRELATED_CELLS * minor[0] / determinant
     return _Planes(side, height, slope_x, slope_y, variance, relief)
+
+
+def _pooled_around(blocks: Tensor) -> Tensor:
+    taps = gaussian_taps(_POOLED_REACH)
+    return smooth(torch.nn.functional.pad(blocks, (len(taps) // 2,) * 4), taps)
 
 
 def _combined(wide: _Planes, fine: _Planes) -> _Planes:

@@ -53,11 +53,12 @@ scatter from pulling the planes: without it a bower lost 4 % of its cells."""
 _LEAST_ERROR_PX = 0.005
 """No matching is better. A few cells that happen to scatter by nothing would pull the planes
 around them centimetres off."""
-_OWN_EXCESS, _PLANE_EXCESS = 2.3, 1.2
-"""Squared error over the variance that scatter explains, of what a cell keeps of its own height and
-of what it takes from planes: where it keeps its own, matching has smoothed the relief, which no
-scatter shows. Fitted to bower, box, low-texture and in-air scenes of seeds 0 and 1 (seven), where
-65 to 74 % of the errors then lie within 1 sigma and 92 to 96 % within 2."""
+_OWN_EXCESS = 2.0
+"""Squared error over the variance that scatter explains, of what a cell keeps of its own height:
+there matching has smoothed the relief, which no scatter shows. What it takes from planes is as
+uncertain as :func:`~.planes.settle` says. Fitted to bower, box, low-texture and in-air scenes of
+seeds 0 to 4 (twelve), where 66 to 73 % of the errors then lie within 1 sigma (in air 62 %), 92 to
+96 % within 2."""
 
 
 def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,7 +85,7 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tenso
     matched &= noise * estimate.lever < _LOOSEST_MATCH_PX
     variance = torch.where(matched, _variance(estimate, noise, _LEAST_ERROR_PX), torch.inf)
     smoothed, own, planes = settle(smoothed, variance, spacing)
-    sigma = (_OWN_EXCESS * own + _PLANE_EXCESS * planes).sqrt()
+    sigma = (_OWN_EXCESS * own + planes).sqrt()
     jump = _STRAY * spacing
     matched &= ~isolated(torch.where(matched, smoothed, torch.nan), jump)
     matched &= ~specks(torch.where(matched, smoothed, torch.nan), jump, _LEAST_ISLAND)
