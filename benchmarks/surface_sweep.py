@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from aquamvs import Pipeline, PipelineConfig
+from aquamvs.benchmark.warmup import compile_kernels
 from aquamvs.datasets import (
     SceneKind,
     SceneOptions,
@@ -259,6 +260,7 @@ def main() -> None:
     parser.add_argument("--cost", action="store_true", help="also time and memory of the command")
     options = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
+    compile_kernels(PipelineMode.SURFACE)
     accuracy(options.kinds, options.seeds, options.data)
     if options.cost:
         cost(options.seeds[0], options.data)

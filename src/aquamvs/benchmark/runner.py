@@ -20,6 +20,7 @@ from ..types import DepthMap, HeightMap
 from .assessment import Truth, coverage, density
 from .report import save_html_report, save_json_report, save_markdown_report
 from .results import BenchmarkResult, PathwayResult, Status
+from .warmup import compile_kernels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +69,7 @@ def run_benchmark(
 
     Results go to ``<output_dir>/benchmark/<pathway>/``, reports (Markdown, JSON, HTML) beside them.
     Where the configuration's folder holds ``ground_truth/`` of the frame, errors are reported
-    against it and against the rig's limit.
+    against it and against the rig's limit. Kernels are compiled before a pathway's time is taken.
 
     Args:
         config_path: Configuration file.
@@ -143,6 +144,8 @@ def _run_pathway(
         update["matcher_type"] = pathway.matcher_type
     own = config.model_copy(update=update)
     label = None if pathway.matcher_type is None else weights_label(own)
+    if config.runtime.device == "cpu":
+        compile_kernels(pathway.pipeline_mode)
     try:
         result = Pipeline(own).run_frame(frame, output_dir=folder, progress=progress)
     except AquaMVSError as error:
