@@ -52,3 +52,21 @@ def test_sigma_says_what_noise_is_left() -> None:
     within = float(((height - 1.0).abs() < sigma).double().mean())
     assert 0.5 < within < 0.95
     assert float(confidence.min()) > 0.5
+
+
+def test_an_island_that_one_chance_match_explains_is_left_out() -> None:
+    z = 1.0 + noise()
+    z[20:34, 20:34] -= 3 * SPACING
+    height, sigma, confidence = final_heights(estimate_of(z), LAST_PASSES[-1], SPACING)
+    island = (slice(22, 32), slice(22, 32))
+    assert torch.isnan(height[island]).all()
+    assert torch.isnan(sigma[island]).all()
+    assert (confidence[island] == 0).all()
+    assert torch.isfinite(height[:16]).all()
+
+
+def test_a_box_that_many_windows_see_stays() -> None:
+    z = 1.0 + noise()
+    z[15:40, 15:40] -= 20 * SPACING
+    height, _, _ = final_heights(estimate_of(z), LAST_PASSES[-1], SPACING)
+    assert torch.isfinite(height[18:37, 18:37]).all()

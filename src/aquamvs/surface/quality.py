@@ -30,11 +30,12 @@ _CHANCE_SIGMAS = 4.5
 """A cell counts as matched if its mean ZNCC exceeds chance by this many standard deviations."""
 _LOOSEST_MATCH_PX = 0.45
 """A minimum so flat or so noisy that it fixes the image motion no better is no match."""
-_STRAY = 4.0
-"""A cell that stands this many cells off the median of its neighbours is a stray match: no
-surface that a window resolves does that."""
-_LEAST_ISLAND = 50
-"""Cut-off pieces of fewer cells are chance matches: about the area of one matching window."""
+_STRAY = 2.0
+"""A cell that stands this many cells off the median of its neighbours is a stray match, and so is
+an island that such steps cut off: windows resolve no surface that steep but a wall."""
+_LEAST_ISLAND = 17 * 17
+"""Cut-off pieces of fewer cells are chance matches: what one match sees, its window of 9 x 9 cells
+each normalised over 9 x 9."""
 _SIGNIFICANT = 6.0
 """A height difference above this many times the noise is relief, which smoothing leaves alone."""
 CARRY_SIGMA = 2.0
