@@ -50,13 +50,27 @@ RETIRED_KEYS: dict[str, str] = {
     "reconstruction.outlier_std_ratio": "views vote on every point",
     "runtime.save_features": "matches are returned by aquamvs.matching",
     "runtime.keep_intermediates": "depth maps are always kept",
+    "runtime.save_depth_maps": "depth maps are always kept",
+    "runtime.save_point_cloud": "the cloud is always kept",
+    "runtime.save_mesh": "the mesh is always kept",
     "runtime.viz_enabled": "figures are drawn by aquamvs.visualization and the benchmark report",
     "runtime.viz_stages": "figures are drawn by aquamvs.visualization and the benchmark report",
     "runtime.benchmark_extractors": "the benchmark runs the pathways of one table (--pathways)",
     "runtime.benchmark_clahe": "set sparse_matching.clahe_enabled",
     "runtime.icp_max_distance": "an argument of aquamvs.evaluation.icp",
 }
-"""Dotted key of AquaMVS 1.x -> why it has no effect any more."""
+"""Dotted key of AquaMVS 1.x -> why it has no effect any more.
+
+:meta hide-value:
+"""
+
+_OF_OTHER_WEIGHTS: dict[str, str] = {
+    "sparse_matching.extractor_type": "LightGlue's bundled weights read SIFT keypoints; for "
+    "another extractor set sparse_matching.weights too",
+    "sparse_matching.filter_threshold": "it was that of other weights; set sparse_matching.weights "
+    "with it",
+}
+"""Keys that every file of 1.x has written out, and that speak of weights which it had no key for."""
 
 
 def _usable(path: Path) -> Path:
@@ -393,20 +407,32 @@ def _check_syntax(path: Path, text: str) -> None:
 
 def _drop_retired(path: Path, data: dict[str, Any]) -> dict[str, Any]:
     """Remove retired keys and say so once."""
+    kept, dropped = _without(data, RETIRED_KEYS)
+    if not dropped:
+        return data
+    reasons = RETIRED_KEYS
+    sparse = kept.get("sparse_matching")
+    if isinstance(sparse, dict) and "weights" not in sparse and sparse.get("extractor_type"):
+        reasons = RETIRED_KEYS | _OF_OTHER_WEIGHTS
+        kept, dropped = _without(data, reasons)
+    text = "; ".join(f"{key} ({reasons[key]})" for key in dropped)
+    _LOGGER.warning("%s: keys of AquaMVS 1.x without effect: %s", path, text)
+    return kept
+
+
+def _without(data: dict[str, Any], retired: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The rest, and the dotted keys that were left out."""
     kept: dict[str, Any] = {}
     dropped: list[str] = []
     for key, value in data.items():
-        if key in RETIRED_KEYS:
+        if key in retired:
             dropped.append(key)
         elif isinstance(value, dict):
-            kept[key] = {k: v for k, v in value.items() if f"{key}.{k}" not in RETIRED_KEYS}
-            dropped += [f"{key}.{k}" for k in value if f"{key}.{k}" in RETIRED_KEYS]
+            kept[key] = {k: v for k, v in value.items() if f"{key}.{k}" not in retired}
+            dropped += [f"{key}.{k}" for k in value if f"{key}.{k}" in retired]
         else:
             kept[key] = value
-    if dropped:
-        reasons = "; ".join(f"{key} ({RETIRED_KEYS[key]})" for key in dropped)
-        _LOGGER.warning("%s: keys of AquaMVS 1.x without effect: %s", path, reasons)
-    return kept
+    return kept, dropped
 
 
 def _check_keys(path: Path, data: dict[str, Any], model: type[BaseModel], prefix: str) -> None:

@@ -99,6 +99,22 @@ def test_retired_keys_of_1x_are_accepted_in_one_notice(
     assert all(key in caplog.text for key in RETIRED_KEYS)
 
 
+def test_a_whole_file_of_1x_falls_back_to_the_bundled_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """1.x wrote every key out, SuperPoint among them, and had no key for weights."""
+    sparse = {"extractor_type": "superpoint", "filter_threshold": 0.1, "max_keypoints": 2048}
+    old = {"matcher_type": "lightglue", "runtime": {"save_mesh": True}}
+    config = PipelineConfig.from_yaml(write(tmp_path, sparse_matching=sparse, **old))
+    assert config.sparse_matching.extractor_type is None
+    assert config.sparse_matching.filter_threshold is None
+    assert config.sparse_matching.max_keypoints == 2048
+    assert "sparse_matching.extractor_type (LightGlue's bundled weights" in caplog.text
+    chosen = {**sparse, "weights": "official"}
+    config = PipelineConfig.from_yaml(write(tmp_path, sparse_matching=chosen, **old))
+    assert config.sparse_matching.extractor_type == "superpoint"
+
+
 def test_no_key_is_both_valid_and_retired() -> None:
     for key in RETIRED_KEYS:
         section, _, name = key.partition(".")
