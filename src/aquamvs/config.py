@@ -70,7 +70,7 @@ _OF_OTHER_WEIGHTS: dict[str, str] = {
     "sparse_matching.filter_threshold": "it was that of other weights; set sparse_matching.weights "
     "with it",
 }
-"""Keys that every file of 1.x has written out, and that speak of weights which it had no key for."""
+"""Keys that files of 1.x write out, about weights for which they have no key."""
 
 
 def _usable(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """The pipeline as its users see it: outputs, resuming, refusing bad input before any work."""
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -264,3 +265,27 @@ def test_an_unexpected_error_stays_with_its_frame(
     assert summary.unforeseen == summary.frames[:1]
     assert caplog.text.count("Traceback") == 1
     assert "in fail_first" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sparse_matching": {"extractor_type": "disk"}}, "trained on SIFT keypoints"),
+        ({"runtime": {"max_memory_gb": 0.3}}, r"runtime\.max_memory_gb = 0\.3"),
+        pytest.param(
+            {"reconstruction": {"surface_method": "poisson"}},
+            "needs Open3D",
+            marks=pytest.mark.skipif(
+                importlib.util.find_spec("open3d") is not None, reason="Open3D is installed"
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("mode", ["sparse", "full"])
+def test_settings_that_fail_every_frame_are_refused_before_the_first(
+    dataset: Path, mode: str, values: dict[str, object], message: str
+) -> None:
+    config = configured(dataset, pipeline_mode=mode, matcher_type="lightglue", **values)
+    with pytest.raises(ConfigError, match=message):
+        Pipeline(config).run()
+    assert not config.output_dir.exists()

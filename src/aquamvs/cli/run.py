@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace) -> int:
     """Reconstruct the frames; fails if one of them has."""
     from ..config import PipelineConfig
-    from ..pipeline import Pipeline, connect, predict_memory, run_distributed
+    from ..pipeline import Pipeline, connect, run_distributed
 
     config = PipelineConfig.from_yaml(options.config)
     if options.device is not None:
@@ -27,8 +27,7 @@ def run(options: argparse.Namespace) -> int:
     threads = None
     if options.workers is not None and options.workers > 0:
         threads = max(1, (os.cpu_count() or 1) // options.workers)
-    memory = predict_memory(pipeline.inputs, threads=threads)
-    memory.check(processes=options.workers or 1)
+    memory = pipeline.check(processes=options.workers or 1, threads=threads)
     quiet = options.quiet or options.json or config.runtime.quiet
     if not quiet:
         print(f"aquamvs: {memory}", file=sys.stderr)

@@ -72,12 +72,21 @@ def mesh_from_cloud(
     raise ConfigError(f"mesh method is {method!r}; expected {' or '.join(MeshMethod)}")
 
 
-def _poisson(cloud: PointCloud, spacing: float) -> Mesh:
-    if importlib.util.find_spec("open3d") is None:
+def require_method(method: str) -> None:
+    """Refuse a method whose package is not installed, before there is a cloud to mesh.
+
+    Raises:
+        ConfigError: Open3D is missing.
+    """
+    if method == MeshMethod.POISSON and importlib.util.find_spec("open3d") is None:
         raise ConfigError(
-            "Poisson meshing needs Open3D, which is not installed; install aquamvs[mesh] or choose "
-            "the method heightfield"
+            "reconstruction.surface_method: Poisson meshing needs Open3D, which is not installed; "
+            "install aquamvs[mesh] or choose the method heightfield"
         )
+
+
+def _poisson(cloud: PointCloud, spacing: float) -> Mesh:
+    require_method(MeshMethod.POISSON)
     import open3d
     from scipy.spatial import cKDTree
 

@@ -33,11 +33,7 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
         raise ConfigError(f"target_faces is {target_faces}; expected a positive number")
     if len(mesh.faces) <= target_faces:
         return mesh
-    if importlib.util.find_spec("fast_simplification") is None:
-        raise ConfigError(
-            "mesh simplification needs the package fast-simplification; install the extra: "
-            "pip install aquamvs[mesh]"
-        )
+    require_decimation()
     import trimesh
     from scipy.spatial import cKDTree
 
@@ -54,3 +50,16 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
         normals=vertex_normals(vertices, faces),
         colors=mesh.colors.detach().cpu()[torch.from_numpy(nearest)],
     )
+
+
+def require_decimation() -> None:
+    """Refuse simplification before there is a mesh, where its package is not installed.
+
+    Raises:
+        ConfigError: fast-simplification is missing.
+    """
+    if importlib.util.find_spec("fast_simplification") is None:
+        raise ConfigError(
+            "mesh simplification needs the package fast-simplification; install the extra: "
+            "pip install aquamvs[mesh]"
+        )

@@ -19,6 +19,7 @@ import torch
 from ..config import PipelineConfig
 from ..errors import AquaMVSError, ConfigError
 from .outputs import frame_folder
+from .reconstruct import check_settings
 from .runner import FrameStatus, Pipeline, RunSummary, Told, tell_nobody
 
 if TYPE_CHECKING:
@@ -122,6 +123,9 @@ def run_distributed(
         What became of each frame, in order; the files are those of :meth:`Pipeline.run`, byte for
         byte but for the reports' times.
 
+    Raises:
+        ConfigError: Settings do not fit together, or a package that they need is not installed.
+
     Example:
         >>> from aquamvs.pipeline import Pipeline, connect, run_distributed
         >>> with connect(workers=1) as client:
@@ -131,6 +135,7 @@ def run_distributed(
     """
     from distributed import as_completed
 
+    check_settings(pipeline.config)
     frames = list(pipeline.inputs.frames())
     statuses: dict[int, FrameStatus] = {}
 

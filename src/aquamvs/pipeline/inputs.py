@@ -127,6 +127,12 @@ def _check_device(device: str) -> None:
         raise ConfigError(
             f"runtime.device is {device}, but this machine has no usable CUDA device; set it to cpu"
         )
+    number = int(device.partition(":")[2] or 0)
+    if number and number >= torch.cuda.device_count():
+        raise ConfigError(
+            f"runtime.device is {device}, but this machine has {torch.cuda.device_count()} CUDA "
+            "devices, which count from 0"
+        )
 
 
 def _read_masks(

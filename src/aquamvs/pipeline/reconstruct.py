@@ -40,6 +40,8 @@ from ..matching import (
     warp_to_matches,
 )
 from ..meshing import decimate, mesh_from_cloud, mesh_from_height_map
+from ..meshing.cloud import require_method
+from ..meshing.decimation import require_decimation
 from ..pathways import MatcherType, PipelineMode, Stage
 from ..surface import SurfaceSweepOptions, depth_maps_from_surface, sweep_surface
 from ..triangulation import (
@@ -151,6 +153,19 @@ def reconstruct(
         cloud = sparse.to_point_cloud()
         return Reconstruction(cloud, _mesh(cloud, config, recorder, progress), sparse=sparse)
     return _densify(views, pairs, sparse, config, recorder, progress)
+
+
+def check_settings(config: PipelineConfig) -> None:
+    """Refuse, before any work, settings with which every frame would fail at a late stage.
+
+    Raises:
+        ConfigError: Matcher, extractor and weights do not fit, or a package is not installed.
+    """
+    if config.pipeline_mode is not PipelineMode.SURFACE:
+        matcher_options(config)
+        require_method(config.reconstruction.surface_method)
+    if config.reconstruction.target_faces is not None:
+        require_decimation()
 
 
 def matcher_options(config: PipelineConfig) -> MatcherOptions:

@@ -16,7 +16,7 @@ from ..types import UndistortedViews
 from .inputs import Inputs, open_inputs
 from .memory import MemoryPrediction, predict_memory
 from .outputs import FrameFolder, frame_folder, is_finished, write_frame, write_report
-from .reconstruct import Progress, Reconstruction, no_progress, reconstruct
+from .reconstruct import Progress, Reconstruction, check_settings, no_progress, reconstruct
 from .timing import StageRecorder, Timing
 
 _LOGGER = logging.getLogger(__name__)
@@ -153,6 +153,30 @@ class Pipeline:
         """What a frame will take in this process, and the tiles that keep it below the limit."""
         return predict_memory(self.inputs)
 
+    def check(self, *, processes: int = 1, threads: int | None = None) -> MemoryPrediction:
+        """Refuse a run of which no frame could be reconstructed.
+
+        Args:
+            processes: Frames that are reconstructed at a time on this machine.
+            threads: Of each frame; torch's when absent.
+
+        Returns:
+            The memory that a frame will take.
+
+        Raises:
+            ConfigError: Settings do not fit together, a package that they need is not installed,
+                or a frame needs more memory than there is.
+
+        Example:
+            >>> from aquamvs.pipeline import Pipeline
+            >>> Pipeline(config).check().peak_mb > 100
+            True
+        """
+        check_settings(self.config)
+        memory = self.memory if threads is None else predict_memory(self.inputs, threads=threads)
+        memory.check(processes=processes)
+        return memory
+
     def run(
         self,
         *,
@@ -172,7 +196,11 @@ class Pipeline:
 
         Returns:
             What became of each frame.
+
+        Raises:
+            ConfigError: See :meth:`check`.
         """
+        self.check()
         frames = self.inputs.frames()
         statuses: list[FrameStatus] = []
         for frame in frames:
