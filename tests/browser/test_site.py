@@ -4,6 +4,7 @@ They work without a network: a request to another host is a fault.
 """
 
 import io
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -116,6 +117,15 @@ def test_links_within_the_site_lead_somewhere(site: str, watch: Callable[..., Wa
             dead.add(f"{path}: {link} (no such place on the page)")
     assert len(links) > 100
     assert not dead
+
+
+def test_the_reference_describes_every_public_name(site: str) -> None:
+    del site  # says whether it is built
+    text = "".join(path.read_text("utf-8") for path in (SITE / "api").glob("*.html"))
+    public = json.loads((SITE.parents[2] / "tests" / "public_api.json").read_text("utf-8"))
+    del public["aquamvs"]  # its names are those of other modules
+    names = [f"{module}.{name}" for module, names in public.items() for name in names]
+    assert [name for name in names if f'id="{name}"' not in text] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
