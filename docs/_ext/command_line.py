@@ -7,7 +7,7 @@ The parser is the only source, so that the page cannot drift from the program.
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import import_module
 
 from docutils import nodes
@@ -37,8 +37,27 @@ class CommandLine(SphinxDirective):
 def _parser_lines(parser: argparse.ArgumentParser) -> Iterator[str]:
     commands = _commands(parser)
     yield from _command_lines(parser.prog, parser, "", titled=not commands)
+    shared = _shared([command for command, _ in commands.values()])
+    if shared:
+        yield from ("Every command also takes", "")
+        for action in shared:
+            yield from _option_lines(action)
+    names = {action.dest for action in shared}
     for name, (command, summary) in commands.items():
-        yield from _command_lines(f"{parser.prog} {name}", command, summary, titled=True)
+        program = f"{parser.prog} {name}"
+        yield from _command_lines(program, command, summary, titled=True, but=names)
+
+
+def _shared(commands: list[argparse.ArgumentParser]) -> list[argparse.Action]:
+    """Options that all commands have, with the same help."""
+    if not commands:
+        return []
+    first, *others = [
+        {(each.dest, each.help): each for each in command._actions if each.option_strings}
+        for command in commands
+    ]
+    keys = [key for key in first if all(key in other for other in others)]
+    return [first[key] for key in keys if not isinstance(first[key], argparse._HelpAction)]
 
 
 def _commands(
@@ -53,7 +72,12 @@ def _commands(
 
 
 def _command_lines(
-    program: str, parser: argparse.ArgumentParser, summary: str, *, titled: bool
+    program: str,
+    parser: argparse.ArgumentParser,
+    summary: str,
+    *,
+    titled: bool,
+    but: Collection[str] = (),
 ) -> Iterator[str]:
     if titled:
         yield from (program, "-" * len(program), "")
@@ -63,7 +87,8 @@ def _command_lines(
     yield from (f"   {line}" for line in _usage(program, parser).splitlines())
     yield ""
     for action in parser._actions:
-        if action.help != argparse.SUPPRESS and not isinstance(
+        left_out = action.help == argparse.SUPPRESS or action.dest in but
+        if not left_out and not isinstance(
             action, argparse._HelpAction | argparse._SubParsersAction
         ):
             yield from _option_lines(action)
@@ -105,8 +130,8 @@ def _value_name(action: argparse.Action) -> str:
 
 
 def _escape(text: str) -> str:
-    """Help is plain text: keep reStructuredText from reading its stars, bars and underscores."""
-    return re.sub(r"([*|_\\])", r"\\\1", text)
+    """Help is plain text: keep reStructuredText from reading stars, bars, underscores and links."""
+    return re.sub(r"([*|_\\]|(?<=\w):(?=//))", r"\\\1", text)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
