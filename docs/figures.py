@@ -74,7 +74,7 @@ def pinhole_bias() -> Figure:
 
 def limit_over_depth() -> Figure:
     """The rig's limit in height and across, over the depth of the ground."""
-    depths = np.linspace(0.1, 1.0, 10)
+    depths = np.linspace(0.1, 1.0, 37)
     height, across = [], []
     for depth in depths:
         points, _, _ = _ground(float(depth))
@@ -82,7 +82,7 @@ def limit_over_depth() -> Figure:
         side = found.along(torch.tensor([1.0, 0.0, 0.0]))
         height.append(float(found.height.nanmedian()))
         across.append(float(side.nanmedian()))
-    curves = {"Z": (list(depths), height), "X": (list(depths), across)}
+    curves = {"in height": (list(depths), height), "across": (list(depths), across)}
     figure = plot_error_curves(curves, x_label="Depth of the ground (m)")
     figure.axes[0].set_ylabel("1 sigma at 0.1 px (mm)")
     return figure

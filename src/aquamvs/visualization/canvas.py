@@ -35,6 +35,10 @@ MAX_SIDE = 800
 """Pixels of a map's longer side: more than a report's figure shows."""
 
 _DPI = 110
+_PAGE_INCHES = 10.5
+"""Wider figures are shrunk on a page, until their labels cannot be read."""
+_LEAST_PANEL_INCHES = 1.7
+"""Narrower panels have no room for their titles."""
 
 
 class PlotFigure(Figure):
@@ -46,6 +50,19 @@ class PlotFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         return figure_png(self)
+
+
+def panel_inches(wanted: float, panels: int, *, beside: float, margin: float = 0.0) -> float:
+    """Width of each of several panels in a row, so that the figure fits a page.
+
+    Args:
+        wanted: Width of a panel that has the page for itself.
+        panels: How many there are.
+        beside: What each panel has beside it: labels, a colour bar.
+        margin: What the row has beside it.
+    """
+    room = (_PAGE_INCHES - margin) / panels - beside
+    return max(_LEAST_PANEL_INCHES, min(wanted, room))
 
 
 def figure_png(figure: Figure) -> bytes:

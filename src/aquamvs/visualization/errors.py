@@ -19,6 +19,7 @@ from .canvas import (
     grid_extent,
     message_figure,
     numpy_image,
+    panel_inches,
     robust_range,
 )
 
@@ -54,7 +55,8 @@ def plot_error_maps(
         return message_figure("There is no error to show.")
     first = next(iter(errors.values())).z
     ratio = float(np.clip(first.shape[0] / first.shape[1], 0.4, 1.6))
-    figure = PlotFigure((_PANEL_INCHES + 1.0) * len(errors), _PANEL_INCHES * ratio + 1.0)
+    side = panel_inches(_PANEL_INCHES, len(errors), beside=1.0)
+    figure = PlotFigure((side + 1.0) * len(errors), side * ratio + 1.0)
     for axes, (name, grid) in zip(
         figure.subplots(1, len(errors), squeeze=False)[0], errors.items(), strict=True
     ):

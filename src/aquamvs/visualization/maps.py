@@ -24,6 +24,7 @@ from .canvas import (
     grid_extent,
     message_figure,
     numpy_image,
+    panel_inches,
     robust_range,
     say,
     thinned_extent,
@@ -155,9 +156,9 @@ def plot_depth_comparison(
     first = next(iter(depths.values())) if depths else true_depth
     columns = len(depth_maps) + (truth is not None)
     rows = 1 if truth is None else 2
-    figure = PlotFigure(
-        max(4.0, _PANEL_INCHES * columns + 0.9), rows * (_panel_height(first) + 0.35)
-    )
+    side = panel_inches(_PANEL_INCHES, columns, beside=0.0, margin=0.9)
+    height = side / _PANEL_INCHES * _panel_height(first)
+    figure = PlotFigure(max(4.0, side * columns + 0.9), rows * (height + 0.35))
     grid = figure.subplots(rows, columns, squeeze=False)
     source = truth if truth is not None else next(iter(shown.values())).depth
     extent = thinned_extent(tuple(source.shape))
@@ -213,7 +214,9 @@ def plot_height_map(
         return message_figure("The height map is empty.")
     sigma = 1000 * numpy_image(height_map.sigma)
     panels = 1 + bool(np.isfinite(sigma).any()) + (error is not None)
-    figure = PlotFigure((_PANEL_INCHES + 1.4) * panels, 1.08 * _panel_height(z) + 0.8)
+    side = panel_inches(_PANEL_INCHES, panels, beside=1.4)
+    height = 1.08 * side / _PANEL_INCHES * _panel_height(z)
+    figure = PlotFigure((side + 1.4) * panels, height + 0.8)
     grid = iter(figure.subplots(1, panels, squeeze=False)[0])
     extent = grid_extent(height_map, tuple(height_map.z.shape))
     axes = next(grid)
