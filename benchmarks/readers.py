@@ -14,6 +14,14 @@ import cv2
 import numpy as np
 import torch
 
+from aquamvs.benchmark.report import save_json_report
+from aquamvs.benchmark.results import (
+    BenchmarkResult,
+    PathwayResult,
+    StageTiming,
+    Status,
+    Timing,
+)
 from aquamvs.calibration import (
     CalibrationData,
     compute_undistortion_maps,
@@ -21,7 +29,7 @@ from aquamvs.calibration import (
 )
 from aquamvs.config import PipelineConfig
 from aquamvs.datasets.archive import extract_zip
-from aquamvs.datasets.ground_truth import load_surface
+from aquamvs.datasets.ground_truth import load_ground_truth, load_surface
 from aquamvs.datasets.rigs import make_rig, save_calibration
 from aquamvs.io import (
     VideoFile,
@@ -35,8 +43,10 @@ from aquamvs.io import (
     save_height_map,
     save_mesh,
     save_point_cloud,
+    write_video,
 )
 from aquamvs.matching.checkpoints import read_tensors
+from aquamvs.pathways import Stage
 from aquamvs.pipeline.outputs import FrameFolder, is_finished
 from aquamvs.types import DepthMap, HeightMap, Mesh, PointCloud
 
@@ -188,6 +198,42 @@ def _video(fourcc: str, suffix: str) -> Callable[[Path], list[bytes]]:
     return make
 
 
+def _lossless(folder: Path) -> list[bytes]:
+    frames = ((index / 10, torch.full((48, 64, 3), index / 10)) for index in range(10))
+    write_video(folder / "v.mkv", frames)
+    return [(folder / "v.mkv").read_bytes()]
+
+
+def _benchmark(folder: Path) -> list[bytes]:
+    timing = Timing({Stage.FUSION: StageTiming(15.0, 1.0, 2.0)})
+    row = PathwayResult(pathway_name="Surface sweep", status=Status.OK, timing=timing)
+    found = BenchmarkResult(
+        results=[row], frame=0, config_path=Path("config.yaml"), output_dir=folder
+    )
+    save_json_report(found, folder)
+    return [(folder / "benchmark.json").read_bytes()]
+
+
+def _read_benchmark(path: Path) -> BenchmarkResult:
+    return BenchmarkResult.from_json(path.read_text("utf-8", "replace"))
+
+
+def _provenance(_: Path) -> list[bytes]:
+    return [b'{"scene": "bower", "seed": 0, "cameras": ["cam0", "cam1"], "frames": 1}']
+
+
+def _read_provenance(path: Path) -> Any:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        truth = Path(folder) / "ground_truth"
+        frame = truth / "frame_000000"
+        frame.mkdir(parents=True)
+        (truth / "provenance.json").write_bytes(path.read_bytes())
+        (frame / "surface.npz").write_bytes(_surface(Path(folder))[0])
+        (frame / "depth").mkdir()
+        (frame / "depth" / "cam0.npz").write_bytes(_depth_map(Path(folder))[0])
+        return load_ground_truth(folder)
+
+
 def _read_video(path: Path) -> list[torch.Tensor]:
     video = VideoFile(path)
     return [video.read(i) for i in (0, video.frame_count // 2, video.frame_count - 1)]
@@ -210,5 +256,12 @@ READERS = {
     "dataset_zip": Reader(".zip", _zip, _read_zip),
     "report": Reader(".json", _report, _read_report),
     "avi": Reader(".avi", _video("MJPG", ".avi"), _read_video),
+    "mkv": Reader(".mkv", _lossless, _read_video),
+    "benchmark": Reader(
+        ".json",
+        _benchmark,
+        lambda path: BenchmarkResult.from_json(path.read_text("utf-8", "replace")),
+    ),
+    "provenance": Reader(".json", _provenance, _read_provenance),
     "mp4": Reader(".mp4", _video("mp4v", ".mp4"), _read_video),
 }
