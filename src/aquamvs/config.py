@@ -380,9 +380,12 @@ def _parse(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         _check_syntax(path, text)
         data = yaml.safe_load(text)
+        _check_duplicates(path, yaml.compose(text, Loader=yaml.SafeLoader))
     except (OSError, ValueError, ArithmeticError, LookupError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not readable as YAML ({shortened(reason, 300)})") from None
+    if data is None:
+        raise ConfigError(f"{path}: is empty; expected keys and values")
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds a {type(data).__name__}; expected keys and values")
     return data
@@ -403,6 +406,22 @@ def _check_syntax(path: Path, text: str) -> None:
         depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
         if depth > _MAX_DEPTH:
             raise ConfigError(f"{path}: is nested more than {_MAX_DEPTH} deep; expected sections")
+
+
+def _check_duplicates(path: Path, node: yaml.Node | None) -> None:
+    """Refuse a key that stands twice: YAML would take the last one and say nothing."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.value in seen:
+            raise ConfigError(
+                f"{path}: the key {shortened(str(key.value))} stands twice, again in line "
+                f"{key.start_mark.line + 1}; write it once"
+            )
+        if isinstance(key.value, str):
+            seen.add(key.value)
+        _check_duplicates(path, value)
 
 
 def _drop_retired(path: Path, data: dict[str, Any]) -> dict[str, Any]:
@@ -455,4 +474,6 @@ def _first_fault(error: ValidationError) -> str:
     key = ".".join(shortened(part) for part in fault["loc"])
     found = "" if fault["type"] == "missing" else f" (found {shortened(repr(fault['input']))})"
     message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] in ("model_type", "dict_type"):
+        message = "expected keys and values below it"
     return f"{key or 'configuration'}: {message}{found}"

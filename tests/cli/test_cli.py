@@ -203,3 +203,14 @@ def test_a_bar_of_all_frames_tells_the_time_that_is_left(
         bars.told(FrameStatus(ended, "done", Path("x")), ended, 4)
     bars.close()
     assert "frames:  75%" in capsys.readouterr().err
+
+
+def test_a_misspelt_option_is_answered_by_its_own_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "config.yaml", "--wrokers", "2"])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert told.startswith("usage: aquamvs run")
+    assert "unrecognized arguments: --wrokers 2; did you mean --workers?" in told

@@ -79,6 +79,18 @@ def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
         PipelineConfig.from_yaml(path)
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, runtime={"max_memory_gb": 1})
+    path.write_text(path.read_text() + "runtime:\n  quiet: true\n")
+    with pytest.raises(ConfigError, match=r"the key runtime stands twice, again in line \d+"):
+        PipelineConfig.from_yaml(path)
+
+
+def test_a_section_that_is_none_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"runtime: expected keys and values below it \(found 5"):
+        PipelineConfig.from_yaml(write(tmp_path, runtime=5))
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"configuration file .*nowhere\.yaml does not exist"):
         PipelineConfig.from_yaml(tmp_path / "nowhere.yaml")

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
-def add_command(commands: Commands, name: str, summary: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A command's parser, which answers for unknown options itself.
+
+    Argparse leaves them to the outermost parser, whose usage names none of the command's options.
+    """
+
+    def parse_known_args(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        namespace: argparse.Namespace | None = None,
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse, and refuse what is not known with the nearest that is."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], list(self._option_string_actions), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
+
+
+def add_command(commands: Commands, name: str, summary: str) -> Parser:
     """A command's own parser."""
     return commands.add_parser(name, help=summary, description=summary)
 

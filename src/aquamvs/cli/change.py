@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .arguments import add_verbosity
+from .arguments import Commands, add_command, add_verbosity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,13 +28,13 @@ _SHOWN_SIDE = 400
 """Cells along the longer side of what an animation keeps of each map: the pixels of its panels."""
 
 
-def add_change(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_change(commands: Commands) -> None:
     """Add the command to the parser's."""
     summary = (
         "Compare height maps with the first of them: what rose and sank, how certain that is, and "
         "the volumes moved."
     )
-    parser = commands.add_parser("change", help=summary, description=summary)
+    parser = add_command(commands, "change", summary)
     parser.add_argument(
         "maps",
         type=Path,

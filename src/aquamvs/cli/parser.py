@@ -12,7 +12,15 @@ from pathlib import Path
 
 from ..pathways import PATHWAYS
 from . import data
-from .arguments import Commands, add_command, add_config, add_device, add_frame, add_verbosity
+from .arguments import (
+    Commands,
+    Parser,
+    add_command,
+    add_config,
+    add_device,
+    add_frame,
+    add_verbosity,
+)
 from .change import add_change
 from .view import add_view
 
@@ -40,7 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
         "with an error that was not foreseen (a traceback says where), 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"aquamvs {version('aquamvs')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser
+    )
     data.add_init(commands)
     _add_run(commands)
     _add_benchmark(commands)

@@ -38,9 +38,12 @@ def view(options: argparse.Namespace) -> int:
     """Serve until interrupted."""
     from ..calibration import load_calibration_data
     from ..config import PipelineConfig
+    from ..errors import DataError
     from ..viewer import ViewServer
 
     folder, calibration = options.source, None
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist; expected an output folder or a configuration")
     if not folder.is_dir():
         config = PipelineConfig.from_yaml(options.source)
         folder, calibration = config.output_dir, load_calibration_data(config.calibration_path)

@@ -60,6 +60,16 @@ _LEAST_WORKERS = 4
 limit gives the same tiles, and the same bytes, everywhere."""
 
 
+_ENGINE_OF_LESS = "choose pipeline_mode surface, whose tiles shrink, a rig of fewer cameras"
+_REMEDIES = {
+    PipelineMode.SURFACE: "choose a larger reconstruction.grid_resolution or a smaller "
+    "region_of_interest",
+    PipelineMode.SPARSE: _ENGINE_OF_LESS,
+    PipelineMode.FULL: _ENGINE_OF_LESS,
+}
+_FEWER_CORRESPONDENCES = "a smaller dense_matching.max_correspondences"
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryPrediction:
     """Memory that one frame's process is expected to take at its peak, and how it is kept to that.
@@ -69,6 +79,7 @@ class MemoryPrediction:
         limit_mb: ``runtime.max_memory_gb``, MiB; None where it is not set.
         tile_side: Cells along the surface sweep's tiles.
         workers: Tiles that are worked on at a time; None: as many as there are threads.
+        remedy: What makes a frame take less.
 
     Example:
         >>> from aquamvs.pipeline import predict_memory
@@ -82,6 +93,7 @@ class MemoryPrediction:
     limit_mb: float | None = None
     tile_side: int = TILE_SIDE
     workers: int | None = None
+    remedy: str = _REMEDIES[PipelineMode.SURFACE]
 
     def __str__(self) -> str:
         text = f"a frame will take about {self.peak_mb / 1024:.2f} GiB of memory"
@@ -100,18 +112,17 @@ class MemoryPrediction:
             ConfigError: A frame needs more than the limit, or all together more than the machine
                 has.
         """
-        remedy = "choose a larger reconstruction.grid_resolution or a smaller region_of_interest"
         if self.limit_mb is not None and self.peak_mb > self.limit_mb:
             raise ConfigError(
-                f"{self}, more than runtime.max_memory_gb = {self.limit_mb / 1024:g}; {remedy}, or "
-                "raise it"
+                f"{self}, more than runtime.max_memory_gb = {self.limit_mb / 1024:g}; "
+                f"{self.remedy}, or raise it"
             )
         installed_mb = psutil.virtual_memory().total / _MEGABYTE
         if processes * self.peak_mb > installed_mb:
             together = "" if processes == 1 else f", {processes} at a time"
             raise ConfigError(
-                f"{self}{together}; this machine has {installed_mb / 1024:.1f} GiB; {remedy}, or "
-                "fewer workers"
+                f"{self}{together}; this machine has {installed_mb / 1024:.1f} GiB; "
+                f"{self.remedy}, or fewer workers"
             )
 
 
@@ -141,9 +152,15 @@ def predict_memory(inputs: Inputs, *, threads: int | None = None) -> MemoryPredi
     limit = config.runtime.max_memory_gb
     limit_mb = None if limit is None else limit * 1024
     if config.pipeline_mode is not PipelineMode.SURFACE:
-        work += _BYTES_PER_CORRESPONDENCE * _correspondences(inputs)
+        correspondences = _correspondences(inputs)
+        work += _BYTES_PER_CORRESPONDENCE * correspondences
         network = _NETWORK_MB.get(config.matcher_type, 0.0)
-        return MemoryPrediction(cost.process_mb + network + work / _MEGABYTE, limit_mb)
+        remedy = _REMEDIES[config.pipeline_mode]
+        return MemoryPrediction(
+            cost.process_mb + network + work / _MEGABYTE,
+            limit_mb,
+            remedy=f"{remedy}, {_FEWER_CORRESPONDENCES}" if correspondences else remedy,
+        )
     work += cost.bytes_per_cell * _cells(inputs)
     whole_mb = cost.process_mb + work / _MEGABYTE
     return _with_tiles(whole_mb, limit_mb, len(sizes), threads or torch.get_num_threads())
