@@ -25,6 +25,8 @@ PLAIN_MODULES = (
     "aquamvs.pixels",
     "aquamvs.plain",
     "aquamvs.setup",
+    "aquamvs.training.data",
+    "aquamvs.training.loop",
     "aquamvs.types",
 )
 """Public modules without a list of names: what they define under a name without underscore."""

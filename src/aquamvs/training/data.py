@@ -72,6 +72,13 @@ class TrainingView:
         depth: True ray depth on the same grid, shape (H, W), float32, metres; NaN where there is
             no surface.
         model: Refractive projection with the intrinsics of the grid.
+
+    Example:
+        >>> from aquamvs.training.data import TrainingView
+        >>> image = (views["cam0"].image * 255).byte().numpy()
+        >>> view = TrainingView("cam0", image, truth.depth("cam0"), views["cam0"].model)
+        >>> view.size, view.as_view().name
+        ((200, 150), 'cam0')
     """
 
     name: str
@@ -98,6 +105,11 @@ class TrainingScene:
         seed: Of rig, scene and imaging.
         views: In the rig's order.
         pairs: Positions of views that overlap, each unordered pair once.
+
+    Example:
+        >>> from aquamvs.training.data import TrainingScene
+        >>> TrainingScene(seed=1000, views=(), pairs=()).seed
+        1000
     """
 
     seed: int
@@ -118,6 +130,16 @@ class ViewPair:
             hidden.
         reverse_warp: The same from ``second`` to ``first``.
         reverse_visible: Likewise.
+
+    Example:
+        >>> from aquamvs.training.data import TrainingView, ViewPair, true_warp
+        >>> both = [
+        ...     TrainingView(v.name, (v.image * 255).byte().numpy(), truth.depth(v.name), v.model)
+        ...     for v in (views["cam0"], views["cam1"])
+        ... ]
+        >>> pair = ViewPair(*both, *true_warp(*both), *true_warp(*reversed(both)))
+        >>> tuple(pair.warp.shape), tuple(pair.reverse_visible.shape)
+        ((150, 200, 2), (150, 200))
     """
 
     first: TrainingView
@@ -140,6 +162,16 @@ def training_scene(seed: int, work: Path | None = None) -> TrainingScene:
 
     Raises:
         DataError: A file of the work folder is damaged, or it cannot be written.
+
+    Example:
+        >>> import numpy as np
+        >>> from pathlib import Path
+        >>> from aquamvs.training.data import training_scene
+        >>> images = np.zeros((8, 480, 640, 3), np.uint8)  # in place of a minute of rendering
+        >>> np.savez("scene_1000.npz", images=images, depths=np.ones((8, 480, 640), np.float32))
+        >>> made_before = training_scene(1000, work=Path())
+        >>> len(made_before.views), made_before.views[0].size
+        (8, (640, 480))
     """
     rig = random_rig(seed)
     if work is None:
@@ -168,6 +200,17 @@ def draw_pairs(scenes: Sequence[TrainingScene], *, seed: int, start: int = 0) ->
 
     Yields:
         Pairs in either direction, with photometric change.
+
+    Example:
+        >>> from aquamvs.training.data import TrainingView, TrainingScene, draw_pairs
+        >>> both = [
+        ...     TrainingView(v.name, (v.image * 255).byte().numpy(), truth.depth(v.name), v.model)
+        ...     for v in (views["cam0"], views["cam1"])
+        ... ]
+        >>> scene = TrainingScene(1000, tuple(both), pairs=((0, 1),))
+        >>> pairs = draw_pairs([scene], seed=0)
+        >>> sorted([(pair := next(pairs)).first.name, pair.second.name])
+        ['cam0', 'cam1']
     """
     position = start
     while True:
@@ -196,6 +239,16 @@ def true_warp(
     Returns:
         Pixels of ``second``, shape (..., 2), float32, NaN where ``first`` sees no surface, and
         whether ``second`` sees the point there, shape (...,).
+
+    Example:
+        >>> from aquamvs.training.data import TrainingView, true_warp
+        >>> both = [
+        ...     TrainingView(v.name, (v.image * 255).byte().numpy(), truth.depth(v.name), v.model)
+        ...     for v in (views["cam0"], views["cam1"])
+        ... ]
+        >>> warp, visible = true_warp(*both)
+        >>> tuple(warp.shape), bool(visible.float().mean() > 0.3)
+        ((150, 200, 2), True)
     """
     if pixels is None:
         pixels, depth = pixel_grid(first.size), first.depth
@@ -219,6 +272,13 @@ def sample_depth(depth: Tensor, pixels: Tensor) -> Tensor:
     """Depth at pixels, shape (H, W) and (..., 2) -> (...,); NaN beyond the image.
 
     Bilinear on surfaces. Beside a jump a mean lies on neither side: there the nearest pixel.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.training.data import sample_depth
+        >>> ramp = torch.tensor([[1.0, 1.002], [1.0, 1.002]])
+        >>> round(float(sample_depth(ramp, torch.tensor([0.5, 0.5]))), 4)
+        1.001
     """
     grid = to_normalized(pixels, (depth.shape[1], depth.shape[0]))
     grid = grid.reshape(1, 1, -1, 2).nan_to_num(nan=4.0)
@@ -239,6 +299,15 @@ def change_light(view: TrainingView, rng: np.random.Generator) -> TrainingView:
 
     Gain, gamma, white balance, a shading that varies over the image, blur and noise, each drawn
     anew.
+
+    Example:
+        >>> import numpy as np
+        >>> from aquamvs.training.data import TrainingView, change_light
+        >>> image = (views["cam0"].image * 255).byte().numpy()
+        >>> view = TrainingView("cam0", image, truth.depth("cam0"), views["cam0"].model)
+        >>> changed = change_light(view, np.random.default_rng(0))
+        >>> bool((changed.image != view.image).any()), changed.depth is view.depth
+        (True, True)
     """
     image = view.image.astype(np.float32) / 255
     height, width = image.shape[:2]

@@ -39,6 +39,12 @@ class Run:
         steps: Length of the schedule; None takes the model's own.
         device: Where the network is trained.
         report: Called with every line of the log.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from aquamvs.training.loop import Run
+        >>> Run(out=Path("trained"), steps=20).device
+        'cpu'
     """
 
     out: Path
@@ -62,6 +68,12 @@ class Schedule:
             run results in.
         save_every: Steps between checkpoints.
         report_every: Steps between lines of the log.
+
+    Example:
+        >>> from aquamvs.training.loop import Schedule
+        >>> schedule = Schedule(steps=100, learning_rate=1e-3, warmup=10)
+        >>> [round(schedule.factor(step), 2) for step in (0, 9, 50, 100)]
+        [0.1, 0.98, 0.5, 0.0]
     """
 
     steps: int
@@ -86,6 +98,14 @@ def save_weights(network: nn.Module, path: Path, *, leave_out: Sequence[str] = (
         network: Trained.
         path: File.
         leave_out: Tensors that loading does not need.
+
+    Example:
+        >>> import torch
+        >>> from pathlib import Path
+        >>> from aquamvs.training.loop import save_weights
+        >>> save_weights(torch.nn.Linear(3, 2), Path("line.safetensors"))
+        >>> Path("line.safetensors").stat().st_size < 1000
+        True
     """
     from safetensors.torch import save_file
 
@@ -112,6 +132,20 @@ def train(network: nn.Module, loss: Loss, schedule: Schedule, run: Run) -> nn.Mo
 
     Raises:
         DataError: The folder's checkpoint belongs to another schedule or seed.
+
+    Example:
+        >>> import torch
+        >>> from pathlib import Path
+        >>> from aquamvs.training.loop import Run, Schedule, train
+        >>> line = torch.nn.Linear(1, 1)
+        >>> x = torch.linspace(-1, 1, 9)[:, None]
+        >>> schedule = Schedule(steps=60, learning_rate=0.3, warmup=1, average=0.5)
+        >>> quiet = Run(out=Path("line"), report=lambda line: None)
+        >>> def loss(network, step):
+        ...     return (network(x) - 2 * x).square().mean(), {}
+        >>> fitted = train(line, loss, schedule, quiet)
+        >>> bool(abs(fitted.weight - 2) < 0.1)
+        True
     """
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
