@@ -214,3 +214,22 @@ def test_a_misspelt_option_is_answered_by_its_own_command(
     assert ended.value.code == 2
     assert told.startswith("usage: aquamvs run")
     assert "unrecognized arguments: --wrokers 2; did you mean --workers?" in told
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "init --input-dir v --pattern ^([a-z]+)- --calibration c --output-dir o --preset fast",
+        "init --video-dir v --pattern (.*) --calibration c --output-dir o --config c.yaml",
+        "run config.yaml -v --device cuda",
+        "run config.yaml --quiet",
+        "export-refs config.yaml --frame 3",
+        "benchmark config.yaml --frame 0",
+        "temporal-filter v.mp4 --output-dir o --window 90 --framestep 5 --window-step 3",
+        "temporal-filter v --format mp4 --output-fps 25 --exact-seek",
+        "export-mesh surface.ply --format gltf --simplify 10000",
+        "export-mesh --input-dir output --format obj --output-dir meshes",
+    ],
+)
+def test_the_command_lines_of_1x_are_understood(line: str) -> None:
+    assert build_parser().parse_args(line.split()).command == line.split()[0]

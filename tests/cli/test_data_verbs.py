@@ -115,7 +115,7 @@ def test_references_have_the_pixels_that_a_run_masks(
     assert "frame 9 does not exist" in error
 
 
-@pytest.mark.parametrize("kind", ["obj", "stl", "glb", "ply"])
+@pytest.mark.parametrize("kind", ["obj", "stl", "glb", "gltf", "ply"])
 def test_meshes_of_a_tree_are_converted_and_clouds_left_out(
     output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:

@@ -16,7 +16,7 @@ from .output import key_values, print_result, table
 PRESETS = ("fast", "balanced", "quality")
 CAMERA_FORMATS = ("colmap", "nerfstudio", "rays")
 HEIGHT_FORMATS = {"netcdf": ".nc", "geotiff": ".tif", "zarr": ".zarr"}
-MESH_FORMATS = ("obj", "stl", "glb", "ply")
+MESH_FORMATS = ("obj", "stl", "glb", "gltf", "ply")
 
 
 def add_init(commands: Commands) -> None:
@@ -294,13 +294,15 @@ def add_temporal_filter(commands: Commands) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("png", "video"),
+        choices=("png", "video", "mp4"),
         default="png",
         help="png: numbered images; video: lossless (FFV1 in Matroska), shown when the input's "
-        "frames are (default png)",
+        "frames are; mp4: the same, under the name of AquaMVS 1.x, whose H.264 lost detail "
+        "(default png)",
     )
     parser.add_argument(
         "--frame-rate",
+        "--output-fps",
         type=float,
         default=30.0,
         metavar="HZ",
@@ -319,6 +321,11 @@ def add_temporal_filter(commands: Commands) -> None:
         metavar="N",
         help="use only every Nth frame for the medians (default 1)",
     )
+    parser.add_argument(
+        "--exact-seek",
+        action="store_true",
+        help="no effect: frames are always found exactly (a flag of AquaMVS 1.x)",
+    )
     add_verbosity(parser)
 
 
@@ -334,7 +341,7 @@ def temporal_filter(options: argparse.Namespace) -> int:
             window=options.window,
             step=options.framestep,
             window_step=options.window_step,
-            as_video=options.format == "video",
+            as_video=options.format != "png",
             frame_rate=options.frame_rate,
             progress=show,
         )

@@ -1,4 +1,4 @@
-"""Meshes for other programs: PLY, OBJ, STL, GLB."""
+"""Meshes for other programs: PLY, OBJ, STL, GLB, glTF."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from ..types import Mesh
 from .atomic import atomic_path
 from .ply import save_mesh
 
-EXPORT_SUFFIXES = (".ply", ".obj", ".stl", ".glb")
+EXPORT_SUFFIXES = (".ply", ".obj", ".stl", ".glb", ".gltf")
 
 _GLTF_FROM_WORLD = np.array(
     [[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=np.float64
@@ -23,8 +23,9 @@ def export_mesh(mesh: Mesh, path: str | Path) -> None:
 
     Args:
         mesh: Triangle mesh, metres.
-        path: File ending in .ply, .obj, .stl or .glb. STL holds no colours. Vertices keep the world
-            frame; GLB, whose viewers expect Y up, carries the rotation in its scene node.
+        path: File ending in .ply, .obj, .stl, .glb or .gltf. STL holds no colours. Vertices keep
+            the world frame; GLB and glTF (one file too), whose viewers expect Y up, carry the
+            rotation in their scene node.
 
     Raises:
         DataError: Another suffix, an empty mesh, or a file that cannot be written.
@@ -69,8 +70,12 @@ def _encode(mesh: Mesh, suffix: str) -> bytes:
         process=False,
     )
     exporter: Any = model  # trimesh annotates one of the two export methods only
-    if suffix == ".glb":
+    if suffix in (".glb", ".gltf"):
         exporter = trimesh.Scene()
         exporter.add_geometry(model, node_name="surface", transform=_GLTF_FROM_WORLD)
+    if suffix == ".gltf":
+        writer: Any = trimesh.exchange.gltf
+        files = writer.export_gltf(exporter, embed_buffers=True)
+        return bytes(files["model.gltf"])
     content: bytes | str = exporter.export(file_type=suffix[1:])
     return content.encode() if isinstance(content, str) else content
