@@ -161,6 +161,11 @@ def test_json_gives_the_same_benchmark_back() -> None:
         (lambda d: d["results"][0]["timing"].pop("stages"), "lacks the key 'stages'"),
         (lambda d: d["results"][0].update(cloud_density="thick"), "cloud_density is 'thick'"),
         (lambda d: d["results"][0]["accuracy"].pop("cloud"), "lacks the key 'cloud'"),
+        (lambda d: d["results"][0].update(coverage=10**400), "expected a number"),
+        (
+            lambda d: d["results"][0]["accuracy"]["cloud"].update(f_score={"near": 1}),
+            "f_score is near; expected a number",
+        ),
     ],
 )
 def test_a_changed_json_is_refused_by_key(change: object, message: str) -> None:

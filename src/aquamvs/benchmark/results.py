@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..evaluation import CloudScores, DepthErrors, HeightErrors
+from ..files import shortened
 from ..pipeline import StageTiming, Timing
 from ..plain import plain
 
@@ -225,7 +226,9 @@ def _get(data: Any, key: str, kind: type, *, optional: bool = False) -> Any:
     if optional and value is None:
         return None
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"benchmark result: {key} is {value!r}; expected a {kind.__name__}")
+        raise DataError(
+            f"benchmark result: {key} is {shortened(repr(value))}; expected a {kind.__name__}"
+        )
     return value
 
 
@@ -234,7 +237,16 @@ def _number(data: Any, key: str) -> float:
     value = _get(data, key, object, optional=True)
     if value is None:
         return math.nan
-    return float(_get(data, key, int if isinstance(value, int) else float))
+    return _float(_get(data, key, int if isinstance(value, int) else float), key)
+
+
+def _float(value: str | float, key: str) -> float:
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        raise DataError(
+            f"benchmark result: {key} is {shortened(str(value))}; expected a number"
+        ) from None
 
 
 def _maybe(data: Any, key: str) -> float | None:
@@ -303,4 +315,4 @@ def _surface(data: Any) -> SurfaceAccuracy | None:
 
 def _by_tolerance(data: Any, key: str) -> dict[float, float]:
     scores = _get(data, key, dict)
-    return {float(tolerance): _number(scores, tolerance) for tolerance in scores}
+    return {_float(tolerance, key): _number(scores, tolerance) for tolerance in scores}
