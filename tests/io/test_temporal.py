@@ -80,3 +80,12 @@ def test_inputs_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "cam0" / "0.png", noisy(1)[0])
     with pytest.raises(DataError, match="two inputs"):
         filter_inputs(tmp_path / "in", window=1)
+
+
+def test_an_input_that_cannot_be_read_is_found_before_the_first_is_written(tmp_path: Path) -> None:
+    for index, image in enumerate(noisy(3)):
+        write_image(tmp_path / "in" / "cam0" / f"{index}.png", image)
+    (tmp_path / "in" / "cam1.mp4").touch()
+    with pytest.raises(DataError, match=r"cam1\.mp4"):
+        filter_inputs(tmp_path / "in", output_dir=tmp_path / "out", window=3)
+    assert not (tmp_path / "out").exists()

@@ -50,14 +50,8 @@ def temporal_median(
         >>> [(frame, tuple(image.shape)) for frame, image in temporal_median(source, window=1)]
         [(0, (150, 200, 3))]
     """
-    for name, value in (("window", window), ("step", step), ("window_step", window_step)):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}; expected 1 or more")
-    if window_step > window:
-        raise ConfigError(f"window_step is {window_step}; expected at most the window, {window}")
+    _check_lengths(source, window, step, window_step)
     count = source.frame_count
-    if window > count:
-        raise ConfigError(f"window is {window} frames, but {source.path} has {count}")
     held: deque[tuple[int, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]] = deque()
     upcoming = 0
     for frame in range(0, count, step):
@@ -72,6 +66,16 @@ def temporal_median(
                 upcoming = index + 1
         chosen = [pixels for index, pixels in held if index in wanted]
         yield frame, _median(chosen)
+
+
+def _check_lengths(source: FrameSource, window: int, step: int, window_step: int) -> None:
+    for name, value in (("window", window), ("step", step), ("window_step", window_step)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; expected 1 or more")
+    if window_step > window:
+        raise ConfigError(f"window_step is {window_step}; expected at most the window, {window}")
+    if window > source.frame_count:
+        raise ConfigError(f"window is {window} frames, but {source.path} has {source.frame_count}")
 
 
 def _levels(source: FrameSource, index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -134,19 +138,23 @@ def filter_inputs(
         raise ConfigError(f"frame_rate is {frame_rate}; expected a positive number of Hz")
     source = Path(source)
     base = source.with_name(f"{source.stem}_median") if output_dir is None else Path(output_dir)
-    written: dict[str, int] = {}
-    for path in _inputs(source):
+    inputs: dict[Path, tuple[Path, FrameSource]] = {}
+    for path in _inputs(source):  # all are looked at before the first is written
         frames = open_source(path)
+        _check_lengths(frames, window, step, window_step)
+        target = base / (path.stem if path.is_file() else path.name)
+        if as_video:
+            target = target.with_name(f"{target.name}.mkv")
+        if target in inputs:
+            raise DataError(f"two inputs in {source} would both be written to {target}")
+        inputs[target] = path, frames
+    written: dict[str, int] = {}
+    for target, (path, frames) in inputs.items():
         medians = _told(
             temporal_median(frames, window=window, step=step, window_step=window_step),
             path.name,
             progress,
         )
-        target = base / (path.stem if path.is_file() else path.name)
-        if as_video:
-            target = target.with_name(f"{target.name}.mkv")
-        if str(target) in written:
-            raise DataError(f"two inputs in {source} would both be written to {target}")
         if as_video:
             times = _times(frames, frame_rate)
             written[str(target)] = write_video(
