@@ -233,3 +233,15 @@ def test_a_misspelt_option_is_answered_by_its_own_command(
 )
 def test_the_command_lines_of_1x_are_understood(line: str) -> None:
     assert build_parser().parse_args(line.split()).command == line.split()[0]
+
+
+def test_a_folder_that_may_not_be_entered_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "closed/height_map.npz")
+
+    monkeypatch.setattr("aquamvs.comparison.compare_files", denied)
+    assert main(["evaluate", "closed/height_map.npz", "truth.npz"]) == 2
+    told = capsys.readouterr().err
+    assert told == "aquamvs: error: closed/height_map.npz cannot be used: Permission denied\n"

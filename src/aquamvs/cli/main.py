@@ -56,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("aquamvs: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except PermissionError as error:  # of a folder that a path leads through
+        place = error.filename or "a file"
+        print(f"aquamvs: error: {place} cannot be used: {error.strerror}", file=sys.stderr)
+        return EXIT_WRONG_INPUT
     except BrokenPipeError:  # the reader of a pipe has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED

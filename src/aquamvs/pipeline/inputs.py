@@ -142,6 +142,8 @@ def _read_masks(
         return {}, []
     if not folder.is_dir():
         raise DataError(f"mask_dir {folder} is not a folder")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError(f"mask_dir {folder} cannot be read: permission denied")
     masks, files = {}, []
     for name, camera in calibration.cameras.items():
         path = folder / f"{name}.png"
