@@ -49,20 +49,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS[options.command](options)
     except AquaMVSError as error:
-        if options.json:
-            print(json.dumps({"error": str(error)}))
-        print(f"aquamvs: error: {error}", file=sys.stderr)
-        return EXIT_WRONG_INPUT
+        return _refuse(str(error), as_json=options.json)
     except KeyboardInterrupt:
         print("aquamvs: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except PermissionError as error:  # of a folder that a path leads through
         place = error.filename or "a file"
-        print(f"aquamvs: error: {place} cannot be used: {error.strerror}", file=sys.stderr)
-        return EXIT_WRONG_INPUT
+        return _refuse(f"{place} cannot be used: {error.strerror}", as_json=options.json)
     except BrokenPipeError:  # the reader of a pipe has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+
+
+def _refuse(reason: str, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"error": reason}))
+    print(f"aquamvs: error: {reason}", file=sys.stderr)
+    return EXIT_WRONG_INPUT
 
 
 def _benchmark(options: argparse.Namespace) -> int:
