@@ -108,7 +108,7 @@ output = config.output_dir / "benchmark"
 result = BenchmarkResult.from_json((output / "benchmark.json").read_text(encoding="utf-8"))
 for row in result.results:
     found = f"{row.point_count:,} points" if row.ok else row.error
-    print(f"{row.pathway_name:15} {row.status:7} {found}")
+    print(f"{row.pathway_name:18} {row.status:7} {found}")
 
 # %% [markdown]
 # Each row holds what the table showed, with units in the names: `timing.total_time_ms`,
@@ -205,7 +205,7 @@ for row in result.results:
     if row.ok and coverage is not None:
         rms_mm = 1000 * errors.rms_m if errors else float("inf")
         scores[row.pathway_name] = (row.timing.total_time_ms / 1000, rms_mm, -coverage)
-print(f"{'pathway':15} {'time':>8} {'RMS error':>10} {'coverage':>9}")
+print(f"{'pathway':18} {'time':>8} {'RMS error':>10} {'coverage':>9}")
 for name, (seconds, rms_mm, lacking) in scores.items():
     beaten = [
         other
@@ -213,7 +213,7 @@ for name, (seconds, rms_mm, lacking) in scores.items():
         if other != name and all(a <= b for a, b in zip(score, scores[name], strict=True))
     ]
     verdict = f"beaten in everything by {beaten[0]}" if beaten else "worth considering"
-    print(f"{name:15} {seconds:6.1f} s {rms_mm:7.2f} mm {-lacking:8.0%}  {verdict}")
+    print(f"{name:18} {seconds:6.1f} s {rms_mm:7.2f} mm {-lacking:8.0%}  {verdict}")
 
 # %% tags=["measured"]
 done = [row for row in result.results if row.ok]

@@ -104,7 +104,8 @@ print(f"area where change is detected: {1e4 * (nothing.area_up + nothing.area_do
 # because neighbouring cells share most of their pixels. That is what `correlation_length` says, and
 # why a volume is less certain than a sum of independent cells would be. On the right, single cells
 # may pass two sigmas by chance; with this many cells, some always do. A region therefore counts
-# only if it stands out *for the whole map*: the outlines on the left are such regions.
+# only if it stands out *for the whole map*. Such regions are outlined on the left; here there
+# should be none.
 
 # %% [markdown]
 # ## From Monday to Friday

@@ -168,8 +168,10 @@ for name, believed in beliefs.items():
     )
 
 # %% [markdown]
-# Compare with the biases that were measured above. And note how little the views complain: a rig
-# cannot tell by its residuals that its model is wrong by centimetres.
+# Compare with the biases that were measured above. The fitted pinhole's mean even changes its sign:
+# how much of a bowl is above and below zero depends on the part of the bed that is averaged. And
+# note how little the views complain: a rig cannot tell by its residuals that its model is wrong by
+# centimetres.
 #
 # ## At another depth
 #
