@@ -257,11 +257,7 @@ READERS = {
     "report": Reader(".json", _report, _read_report),
     "avi": Reader(".avi", _video("MJPG", ".avi"), _read_video),
     "mkv": Reader(".mkv", _lossless, _read_video),
-    "benchmark": Reader(
-        ".json",
-        _benchmark,
-        lambda path: BenchmarkResult.from_json(path.read_text("utf-8", "replace")),
-    ),
+    "benchmark": Reader(".json", _benchmark, _read_benchmark),
     "provenance": Reader(".json", _provenance, _read_provenance),
     "mp4": Reader(".mp4", _video("mp4v", ".mp4"), _read_video),
 }
