@@ -28,7 +28,7 @@ from .loop import Run, Schedule, save_weights, train
 
 WEIGHTS = "lightglue-bundled.safetensors"
 
-_SCHEDULE = Schedule(steps=1500, learning_rate=6e-4, warmup=50, average=0.99)
+_SCHEDULE = Schedule(steps=10000, learning_rate=6e-4, warmup=50, average=0.99)
 _PAIRS_PER_STEP = 2
 _KEYPOINTS = (128, 448)
 """Range of the number of keypoints per view."""
