@@ -173,7 +173,7 @@ def test_learned_features_contradict_the_bundled_weights():
 
 def test_thresholds_follow_weights():
     assert LightGlueOptions(weights="official").threshold == 0.1
-    assert LightGlueOptions().threshold > 0.1
+    assert LightGlueOptions().threshold > LightGlueOptions(guidance=None).threshold > 0.1
     assert LightGlueOptions(filter_threshold=0.4).threshold == 0.4
 
 

@@ -49,7 +49,7 @@ def consistent_frames(
     for start in range(0, len(candidates), _BLOCK):
         part = slice(start, start + _BLOCK)
         i, j = candidates.reference[part], candidates.source[part]
-        points = _midway(
+        points = midpoints(
             (rays[0][0][i], rays[0][1][i]), (rays[1][0][j], rays[1][1][j]), models[0].camera_height
         )
         affine = patch_affine(*models, points)
@@ -68,7 +68,7 @@ def consistent_frames(
     return keep
 
 
-def _midway(
+def midpoints(
     first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], parallel_depth: Tensor
 ) -> Tensor:
     """Middle of the shortest line between two rays (origin, direction), shape (C, 3).

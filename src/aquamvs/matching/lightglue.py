@@ -21,20 +21,19 @@ from .extractors import (
     ExtractorType,
     create_extractor,
 )
-from .frames import consistent_frames
 from .guidance import Candidates, Guidance, epipolar_candidates
 from .lightglue_network import BUNDLED_DESIGN, LightGlueDesign, Size, load_lightglue, log_assignment
+from .verification import verified_probability
 from .weights import resolve_weights
 
 _OFFICIAL_THRESHOLD = 0.1
 """The authors' value."""
 
-_BUNDLED_THRESHOLD = 0.5
-"""Chosen on the validation seeds (see the model card), guided and unguided alike."""
+_BUNDLED_THRESHOLD, _BUNDLED_THRESHOLD_GUIDED = 0.5, 0.9
+"""Chosen on the validation seeds (see the model card)."""
 
-_MAX_ROTATION_DEG, _MAX_OCTAVES = 40.0, 0.75
-"""Largest deviation of a keypoint's orientation and scale from what the calibration predicts for a
-level patch; the bundled weights learned pairs within these bounds."""
+_BUNDLED_LEAST = 1e-3
+"""Smallest probability of the bundled network that verification may still raise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +47,8 @@ class LightGlueOptions:
         detection: Options of the extractor.
         filter_threshold: Smallest match score, 0 to 1; None takes the value that belongs to the
             weights and the guidance.
-        guidance: Distance from the epipolar curve, applied before the mutual check; None matches
-            by the network alone.
+        guidance: Distance from the epipolar curve, applied before the mutual check, as is a
+            comparison of the images there; None matches by the network alone.
         weights: ``bundled`` (part of AquaMVS, on SIFT), ``official`` (the cache and, where it lacks
             them, the network), or a folder with the checkpoint files under their published names.
         download: Whether the network may be used.
@@ -110,7 +109,14 @@ class LightGlueOptions:
             return self.filter_threshold
         if not self.is_bundled:
             return _OFFICIAL_THRESHOLD
-        return _BUNDLED_THRESHOLD
+        return _BUNDLED_THRESHOLD if self.guidance is None else _BUNDLED_THRESHOLD_GUIDED
+
+    @property
+    def least_probability(self) -> float:
+        """Smallest probability by the network at which a pair is a candidate."""
+        if self.guidance is None or not self.is_bundled:
+            return self.threshold
+        return min(self.threshold, _BUNDLED_LEAST)
 
 
 class LightGlueMatcher(SparseMatcher):
@@ -184,7 +190,10 @@ class LightGlueMatcher(SparseMatcher):
     def match_features(
         self, reference: View, source: View, reference_features: Features, source_features: Features
     ) -> Matches:
-        """Mutual best pairs of the network's assignment; the score is its probability."""
+        """Mutual best pairs of the network's assignment.
+
+        The score is the network's probability and, with guidance, that of network and images.
+        """
         first, second = reference_features, source_features
         if reference.name > source.name:
             return swap_matches(self.match_features(source, reference, second, first))
@@ -193,6 +202,9 @@ class LightGlueMatcher(SparseMatcher):
         probability = self._assignment((first, reference), (second, source))
         candidates = self._candidates(probability, (first, reference), (second, source))
         scores = probability[candidates.reference, candidates.source]
+        if self.options.guidance is not None:
+            pixels = first.pixels, second.pixels
+            scores = verified_probability(scores, candidates, (reference, source), pixels)
         # An image point detected at several orientations is one point: it matches once.
         first_places, first_place = first.unique_places()
         second_places, second_place = second.unique_places()
@@ -210,27 +222,14 @@ class LightGlueMatcher(SparseMatcher):
         self, probability: Tensor, first: tuple[Features, View], second: tuple[Features, View]
     ) -> Candidates:
         """Pairs that may match, ordered by reference, then source."""
+        possible = probability > self.options.least_probability
         if self.options.guidance is None:
-            return Candidates(*(probability > self.options.threshold).nonzero(as_tuple=True))
+            return Candidates(*possible.nonzero(as_tuple=True))
         models = first[1].model.to(self.device), second[1].model.to(self.device)
-        features = first[0], second[0]
         candidates = epipolar_candidates(
-            *models, features[0].pixels, features[1].pixels, self.options.guidance
+            *models, first[0].pixels, second[0].pixels, self.options.guidance
         )
-        # Whatever the network holds impossible needs no test of its geometry.
-        likely = probability[candidates.reference, candidates.source] > self.options.threshold
-        candidates = candidates.select(likely)
-        if not self.options.design.oriented:
-            return candidates
-        return candidates.select(
-            consistent_frames(
-                candidates,
-                models,
-                features,
-                max_rotation_deg=_MAX_ROTATION_DEG,
-                max_octaves=_MAX_OCTAVES,
-            )
-        )
+        return candidates.select(possible[candidates.reference, candidates.source])
 
     @torch.inference_mode()
     def _assignment(self, first: tuple[Features, View], second: tuple[Features, View]) -> Tensor:

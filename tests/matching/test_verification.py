@@ -1,0 +1,81 @@
+"""Whether the images know a neighbour along the epipolar curve from the true place."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from aquamvs.matching import epipolar_curves
+from aquamvs.matching.guidance import Candidates
+from aquamvs.matching.verification import correlation_lead, verified_probability
+
+COUNT = 48
+
+
+@pytest.fixture(scope="module")
+def truth(bed, rendered):
+    """True pairs of pixels in the middle of both views, and the curve's direction at the second."""
+    west, east = rendered["west"], rendered["east"]
+    generator = torch.Generator().manual_seed(3)
+    place = torch.rand(COUNT, 2, generator=generator, dtype=torch.float64)
+    pixels = torch.tensor([80.0, 40.0]) + place * torch.tensor([120.0, 100.0])
+    target = bed.transfer(west, east, pixels)
+    curves = epipolar_curves(west.model, east.model, pixels, (0.7, 0.9))
+    along = torch.nn.functional.normalize(curves[:, -1] - curves[:, 0], dim=-1)
+    return pixels.float(), target.float(), along.float()
+
+
+def lead(views, first, second):
+    each = torch.arange(len(first))
+    return correlation_lead(Candidates(each, each), views, (first, second))
+
+
+def test_true_places_lead_and_neighbours_along_the_curve_trail(rendered, truth):
+    views = rendered["west"], rendered["east"]
+    pixels, target, along = truth
+    assert (lead(views, pixels, target) > 0).float().mean() > 0.97
+    for shift in (-5.0, 4.0, 6.0):
+        assert (lead(views, pixels, target + shift * along) < 0).float().mean() > 0.97
+
+
+def test_an_error_across_the_curve_does_little(rendered, truth):
+    views = rendered["west"], rendered["east"]
+    pixels, target, along = truth
+    across = torch.stack([-along[:, 1], along[:, 0]], -1)
+    assert (lead(views, pixels, target + across) > 0).float().mean() > 0.95
+
+
+def test_the_lead_knows_no_direction_and_no_exposure(rendered, truth):
+    west, east = rendered["west"], rendered["east"]
+    pixels, target, _ = truth
+    expected = lead((west, east), pixels, target)
+    torch.testing.assert_close(lead((east, west), target, pixels), expected, atol=1e-4, rtol=0)
+    darker = dataclasses.replace(east, image=0.5 * east.image + 0.1)
+    torch.testing.assert_close(lead((west, darker), pixels, target), expected, atol=5e-3, rtol=0)
+
+
+def test_without_texture_the_network_alone_decides(rendered, truth):
+    west, east = (
+        dataclasses.replace(rendered[name], image=torch.full_like(rendered[name].image, 0.5))
+        for name in ("west", "east")
+    )
+    pixels, target, _ = truth
+    each = torch.arange(COUNT)
+    before = torch.linspace(0.01, 0.99, COUNT)
+    after = verified_probability(before, Candidates(each, each), (west, east), (pixels, target))
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+
+
+def test_rays_that_meet_above_the_water_match_nothing(rendered):
+    one = Candidates(torch.tensor([0]), torch.tensor([0]))
+    views = rendered["west"], rendered["east"]
+    # The west pixel looks west and the east one east: the rays "meet" above the surface.
+    pixels = torch.tensor([[20.0, 90.0]]), torch.tensor([[220.0, 90.0]])
+    assert verified_probability(torch.tensor([0.99]), one, views, pixels).tolist() == [0.0]
+
+
+def test_no_candidates_have_no_lead(rendered):
+    none = torch.zeros(0, dtype=torch.int64)
+    views = rendered["west"], rendered["east"]
+    pixels = torch.zeros(3, 2), torch.zeros(2, 2)
+    assert correlation_lead(Candidates(none, none), views, pixels).shape == (0,)
