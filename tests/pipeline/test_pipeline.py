@@ -14,7 +14,7 @@ from aquamvs import Pipeline, PipelineConfig
 from aquamvs.errors import AquaMVSError, CalibrationError, ConfigError, DataError
 from aquamvs.io import load_depth_map, load_height_map, load_mesh, load_point_cloud
 from aquamvs.pathways import PATHWAYS, PipelineMode, Stage
-from aquamvs.pipeline import FrameFolder, StageRecorder, reconstruct
+from aquamvs.pipeline import FrameFolder, StageRecorder, finished_height_maps, reconstruct
 from aquamvs.pipeline.colors import normalize_colors
 from aquamvs.types import FrameSet
 
@@ -289,3 +289,17 @@ def test_settings_that_fail_every_frame_are_refused_before_the_first(
     with pytest.raises(ConfigError, match=message):
         Pipeline(config).run()
     assert not config.output_dir.exists()
+
+
+@pytest.mark.parametrize("hidden", ["iterdir", "is_file"])
+def test_height_maps_that_may_not_be_read_are_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: str
+) -> None:
+    (tmp_path / "frame_000000").mkdir()
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, hidden, refuse)
+    with pytest.raises(DataError, match=f"cannot read {tmp_path}.*Permission denied"):
+        finished_height_maps(tmp_path)

@@ -169,3 +169,11 @@ def test_the_command_prints_its_address_and_ends_when_interrupted(folder: Path) 
         assert process.stdout.readline().startswith("http://127.0.0.1:")
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 0
+
+
+def test_a_folder_that_may_not_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(DataError, match="cannot read the folder"):
+        ViewServer(tmp_path)

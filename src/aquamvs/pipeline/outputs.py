@@ -44,7 +44,7 @@ def finished_height_maps(output_dir: Path, *, least: int = 1) -> list[Path]:
         least: Number of maps that are needed.
 
     Raises:
-        DataError: There are fewer.
+        DataError: There are fewer, or the folder or one of a frame may not be read.
 
     Example:
         >>> from pathlib import Path
@@ -52,7 +52,12 @@ def finished_height_maps(output_dir: Path, *, least: int = 1) -> list[Path]:
         >>> finished_height_maps(Path("new"), least=0)
         []
     """
-    found = sorted(output_dir.glob("frame_*/surface/height_map.npz"))
+    try:  # glob would pass over what it may not read
+        names = sorted(output_dir.iterdir()) if output_dir.is_dir() else []
+        frames = [FrameFolder(path) for path in names if path.name.startswith("frame_")]
+        found = [frame.height_map for frame in frames if frame.height_map.is_file()]
+    except PermissionError as fault:
+        raise DataError(f"cannot read {fault.filename}: {fault.strerror}") from None
     if len(found) < least:
         raise DataError(
             f"{output_dir} holds {len(found)} height maps (frame_*/surface/height_map.npz); "

@@ -9,6 +9,7 @@ be its own.
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,6 +63,8 @@ class ViewServer:
         self.folder = Path(folder).resolve()
         if not self.folder.is_dir():
             raise DataError(f"{folder} is not a folder; expected the output folder of a run")
+        if not os.access(self.folder, os.R_OK | os.X_OK):
+            raise DataError(f"cannot read the folder {folder}: permission denied")
         self.calibration = calibration
         try:
             self._server = ThreadingHTTPServer((LOOPBACK, port), partial(_Handler, self))
