@@ -60,13 +60,8 @@ _LEAST_WORKERS = 4
 limit gives the same tiles, and the same bytes, everywhere."""
 
 
+_SMALLER_GRID = "choose a larger reconstruction.grid_resolution or a smaller region_of_interest"
 _ENGINE_OF_LESS = "choose pipeline_mode surface, whose tiles shrink, a rig of fewer cameras"
-_REMEDIES = {
-    PipelineMode.SURFACE: "choose a larger reconstruction.grid_resolution or a smaller "
-    "region_of_interest",
-    PipelineMode.SPARSE: _ENGINE_OF_LESS,
-    PipelineMode.FULL: _ENGINE_OF_LESS,
-}
 _FEWER_CORRESPONDENCES = "a smaller dense_matching.max_correspondences"
 
 
@@ -93,7 +88,7 @@ class MemoryPrediction:
     limit_mb: float | None = None
     tile_side: int = TILE_SIDE
     workers: int | None = None
-    remedy: str = _REMEDIES[PipelineMode.SURFACE]
+    remedy: str = _SMALLER_GRID
 
     def __str__(self) -> str:
         text = f"a frame will take about {self.peak_mb / 1024:.2f} GiB of memory"
@@ -155,12 +150,11 @@ def predict_memory(inputs: Inputs, *, threads: int | None = None) -> MemoryPredi
         correspondences = _correspondences(inputs)
         work += _BYTES_PER_CORRESPONDENCE * correspondences
         network = _NETWORK_MB.get(config.matcher_type, 0.0)
-        remedy = _REMEDIES[config.pipeline_mode]
-        return MemoryPrediction(
-            cost.process_mb + network + work / _MEGABYTE,
-            limit_mb,
-            remedy=f"{remedy}, {_FEWER_CORRESPONDENCES}" if correspondences else remedy,
-        )
+        remedy = _ENGINE_OF_LESS
+        if correspondences:
+            remedy = f"{remedy}, {_FEWER_CORRESPONDENCES}"
+        peak_mb = cost.process_mb + network + work / _MEGABYTE
+        return MemoryPrediction(peak_mb, limit_mb, remedy=remedy)
     work += cost.bytes_per_cell * _cells(inputs)
     whole_mb = cost.process_mb + work / _MEGABYTE
     return _with_tiles(whole_mb, limit_mb, len(sizes), threads or torch.get_num_threads())
