@@ -53,6 +53,26 @@ def check_file(
         )
 
 
+def check_folder(path: Path, what: str) -> None:
+    """Make sure that a path is a folder whose files can be listed and opened.
+
+    Args:
+        path: Folder.
+        what: Kind of folder, for messages.
+
+    Raises:
+        DataError: It is no folder, or may not be read.
+
+    Example:
+        >>> from aquamvs.files import check_folder
+        >>> check_folder(folder, "output folder")
+    """
+    if not path.is_dir():
+        raise DataError(f"{what} {path} is not a folder")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise DataError(f"cannot read the folder {path} ({what}): permission denied")
+
+
 def shortened(value: object, limit: int = 80) -> str:
     """A value from outside as a message shows it: its first characters.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..calibration import CalibrationData, UndistortionData, load_calibration_data
 from ..config import PipelineConfig
 from ..errors import ConfigError, DataError
+from ..files import check_folder
 from ..io import FrameSources, open_sources, read_mask
 from ..types import UndistortedViews
 from .colors import normalize_colors
@@ -140,10 +141,7 @@ def _read_masks(
 ) -> tuple[dict[str, Tensor], list[Path]]:
     if folder is None:
         return {}, []
-    if not folder.is_dir():
-        raise DataError(f"mask_dir {folder} is not a folder")
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise DataError(f"mask_dir {folder} cannot be read: permission denied")
+    check_folder(folder, "mask_dir")
     masks, files = {}, []
     for name, camera in calibration.cameras.items():
         path = folder / f"{name}.png"

@@ -9,7 +9,6 @@ be its own.
 from __future__ import annotations
 
 import json
-import os
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ..calibration import CalibrationData
 from ..errors import AquaMVSError, DataError
-from ..files import check_file
+from ..files import check_file, check_folder
 from .geometry import encode_file, encode_rig, is_viewable
 
 LOOPBACK = "127.0.0.1"
@@ -61,10 +60,7 @@ class ViewServer:
         self, folder: str | Path, *, calibration: CalibrationData | None = None, port: int = 0
     ) -> None:
         self.folder = Path(folder).resolve()
-        if not self.folder.is_dir():
-            raise DataError(f"{folder} is not a folder; expected the output folder of a run")
-        if not os.access(self.folder, os.R_OK | os.X_OK):
-            raise DataError(f"cannot read the folder {folder}: permission denied")
+        check_folder(self.folder, "output folder of a run")
         self.calibration = calibration
         try:
             self._server = ThreadingHTTPServer((LOOPBACK, port), partial(_Handler, self))
