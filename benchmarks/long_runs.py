@@ -1,6 +1,7 @@
 """Kill a run at random moments, fill its disk, and time it alone and with two workers.
 
     python benchmarks/long_runs.py --frames 6 --kills 20 --seed 0
+    python benchmarks/long_runs.py --frames 8 --kills 0 --scene FOLDER
 
 After every kill each file that has its final name must hold what an undisturbed run writes, and a
 run that is started again must complete with the same bytes and redo unfinished frames only.
@@ -36,6 +37,18 @@ def make_dataset(folder: Path, frames: int) -> Path:
         image_size=(200, 150),
         options=SceneOptions(depth=0.3, n_fish=2),
     )
+    return configure(folder / "config.yaml", pipeline_mode="surface")
+
+
+def repeat_scene(scene: Path, folder: Path, frames: int) -> Path:
+    """A dataset of the same frame again and again, for rates; its configuration file."""
+    for images in sorted((scene / "images").iterdir()):
+        (folder / "images" / images.name).mkdir(parents=True)
+        first = min(images.iterdir())
+        for frame in range(frames):
+            shutil.copy(first, folder / "images" / images.name / f"{frame:06d}{first.suffix}")
+    for name in ("calibration.json", "config.yaml"):
+        shutil.copy(scene / name, folder)
     return configure(folder / "config.yaml", pipeline_mode="surface")
 
 
@@ -149,13 +162,19 @@ def _full_disk(config: Path, output: Path, truth: dict[str, bytes]) -> bool:
 
 def main() -> int:
     """Print counts and rates."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scene", type=Path, help="rendered scene to repeat; default: a tiny one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        config = make_dataset(Path(place) / "data", options.frames)
+        if options.scene:
+            config = repeat_scene(options.scene, Path(place) / "data", options.frames)
+        else:
+            config = make_dataset(Path(place) / "data", options.frames)
         output = config.parent / "output"
         seconds = {}
         truth: dict[str, bytes] = {}
@@ -169,6 +188,8 @@ def main() -> int:
             rate = options.frames / seconds[name]
             same = "same bytes" if found == truth else "OTHER BYTES"
             print(f"{name:10s} {rate:6.2f} frames/s, the start included; {same}", flush=True)
+        if not options.kills:
+            return 0
         shutil.rmtree(output)
         rng = np.random.default_rng(options.seed)
         moments = rng.uniform(0, seconds["serial"], options.kills).tolist()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT_S = 30
 _HERE = "127.0.0.1"
 _GIGABYTE = 1 << 30
+_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 
 
 @contextmanager
@@ -60,6 +61,7 @@ def connect(
     if workers is not None and workers < 1:
         raise ConfigError(f"the number of workers is {workers}; expected 1 or more")
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError:
         raise ConfigError(
@@ -78,6 +80,7 @@ def connect(
         return
     with (
         _own_messages_only(),
+        dask.config.set({_ENVIRONMENT: _worker_environment(dask.config.get(_ENVIRONMENT))}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -88,6 +91,15 @@ def connect(
         Client(cluster) as client,
     ):
         yield client
+
+
+def _worker_environment(defaults: Mapping[str, object]) -> dict[str, object]:
+    """Dask's environment for workers, without its order to give memory back at once.
+
+    A frame takes and frees large arrays all the time, and each would get its pages from the system
+    anew.
+    """
+    return {name: value for name, value in defaults.items() if name != "MALLOC_TRIM_THRESHOLD_"}
 
 
 @contextmanager
