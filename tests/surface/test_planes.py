@@ -75,6 +75,17 @@ def test_cells_of_large_variance_follow_the_others() -> None:
     assert float((settle(z, variance, SPACING)[0] - truth).abs().max()) < 1e-3
 
 
+def test_a_strip_too_thin_to_show_a_slope_takes_that_of_the_bed() -> None:
+    truth = slope()
+    y, x = torch.meshgrid(*(torch.arange(n) for n in truth.shape), indexing="ij")
+    z = truth + 3e-3 * torch.sin(x / 4.0) * torch.sin(y / 5.0) + noise(truth)
+    z[30:70, 30:100] = torch.nan
+    z[30:70, 64:66] = truth[30:70, 64:66]
+    error = (settled(z)[0] - truth)[42:58]
+    rise = error[:, 69:72].mean() - error[:, 59:62].mean()
+    assert abs(float(rise)) < 0.05 * 10 * 8e-4
+
+
 def test_nothing_known_stays_unknown() -> None:
     z, variance = settled(torch.full((9, 7), torch.nan))
     assert torch.isnan(z).all()
@@ -85,4 +96,4 @@ def test_nothing_known_stays_unknown() -> None:
 def test_maps_of_any_size_settle(shape: tuple[int, int]) -> None:
     truth = slope(*shape)
     # The prior on slopes pulls a map of a few cells by a fraction of the noise.
-    assert rms(settled(truth)[0] - truth) < 0.1 * NOISE
+    assert rms(settled(truth)[0] - truth) < 0.2 * NOISE

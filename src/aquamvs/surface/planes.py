@@ -34,7 +34,7 @@ independent cells of one block cannot tell it from none."""
 _EVIDENT = 1.0
 """Relief above this many times the noise (squared) shows in one block: walls are not pooled."""
 _SLOPE = 0.5
-"""Slopes expected before any is known, 1 sigma."""
+"""How far slopes are from those of wider planes (of the widest: from level), 1 sigma."""
 _LEAST_WEIGHT = 1e-3
 """Of no information, 1/m²."""
 
@@ -80,15 +80,15 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor,
     height = torch.where(known, z - middle, 0.0)
     weight = torch.where(known, 1 / variance.clamp(min=1e-14), 0.0)
     moments = _block_moments(height, weight, known)
-    levels = []
+    finer = []
     side = _BLOCK
-    for size in range(_SIZES):
-        if size:
-            moments, side = _pooled(moments), 2 * side
-        levels.append(_fitted(moments, side, spacing))
-    planes = levels[-1]
-    for finer in reversed(levels[:-1]):
-        planes = _combined(planes, finer)
+    for _ in range(_SIZES - 1):
+        finer.append((moments, side))
+        moments, side = _pooled(moments), 2 * side
+    level = torch.zeros_like(moments[0])
+    planes = _fitted(moments, side, spacing, level, level)
+    for moments, side in reversed(finer):
+        planes = _combined(planes, moments, side, spacing)
     prior, missed, uncertain = _spread_out(planes, 1, height)[:3]
     gain = torch.where(known, missed / (missed + variance), 0.0)
     settled = prior + gain * (height - prior)
@@ -163,14 +163,20 @@ def _pooled(moments: Tensor) -> Tensor:
     return 4 * torch.nn.functional.avg_pool2d(even[None], 2)[0]
 
 
-def _fitted(moments: Tensor, side: int, spacing: float) -> _Planes:
-    """Weighted least-squares plane around every block."""
+def _fitted(moments: Tensor, side: int, spacing: float, tilt_x: Tensor, tilt_y: Tensor) -> _Planes:
+    """Weighted least-squares plane around every block; ``tilt`` is the slope expected there."""
     taps = gaussian_taps(_REACH)
     taps = [tap / max(taps) for tap in taps]
     around = torch.nn.functional.pad(moments, (len(taps) // 2,) * 4)
     w, wx, wy, wxx, wxy, wyy, wz, wxz, wyz, wzz, number = _shifted(
         smooth(around, taps), side, sign=-1
     )
+    # What is left to find once the expected slope is taken out.
+    wzz = wzz - 2 * (tilt_x * wxz + tilt_y * wyz)
+    wzz = wzz + tilt_x**2 * wxx + 2 * tilt_x * tilt_y * wxy + tilt_y**2 * wyy
+    wz = wz - tilt_x * wx - tilt_y * wy
+    wxz = wxz - tilt_x * wxx - tilt_y * wxy
+    wyz = wyz - tilt_x * wxy - tilt_y * wyy
     ridge = _CORRELATED_CELLS / (_SLOPE * spacing) ** 2
     a, d, f = w + _LEAST_WEIGHT, wxx + ridge, wyy + ridge
     minor = (d * f - wxy**2, wxy * wy - wx * f, wx * wxy - d * wy)
@@ -190,7 +196,7 @@ def _fitted(moments: Tensor, side: int, spacing: float) -> _Planes:
     excess = torch.where(excess > _EVIDENT, excess, pooled).clamp(min=0)
     relief = excess * number / w.clamp(min=_LEAST_WEIGHT)
     variance = _CORRELATED_CELLS * minor[0] / determinant
-    return _Planes(side, height, slope_x, slope_y, variance, relief)
+    return _Planes(side, height, tilt_x + slope_x, tilt_y + slope_y, variance, relief)
 
 
 def _pooled_around(blocks: Tensor) -> Tensor:
@@ -198,12 +204,13 @@ def _pooled_around(blocks: Tensor) -> Tensor:
     return smooth(torch.nn.functional.pad(blocks, (len(taps) // 2,) * 4), taps)
 
 
-def _combined(wide: _Planes, fine: _Planes) -> _Planes:
+def _combined(wide: _Planes, moments: Tensor, side: int, spacing: float) -> _Planes:
     """Planes of one size, each the mean of its own fit and of the wider planes there."""
-    height, relief, variance, slope_x, slope_y = _spread_out(wide, fine.side, fine.height)
+    height, relief, variance, slope_x, slope_y = _spread_out(wide, side, moments[0])
+    fine = _fitted(moments, side, spacing, slope_x, slope_y)
     gain = relief / (relief + fine.variance)
     return _Planes(
-        fine.side,
+        side,
         height + gain * (fine.height - height),
         slope_x + gain * (fine.slope_x - slope_x),
         slope_y + gain * (fine.slope_y - slope_y),
