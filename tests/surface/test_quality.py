@@ -47,6 +47,28 @@ def test_cells_that_scatter_by_nothing_do_not_pull_the_others() -> None:
     assert float((bed - 1.0).abs().max()) < 2 * NOISE
 
 
+def test_plain_cells_beside_an_edge_follow_those_that_have_texture() -> None:
+    """Their windows end at the edge: they repeat its height, on whatever slope they came with."""
+    estimate = estimate_of(1.0 + noise())
+    plain = (slice(20, 40), slice(26, 34))
+    estimate.z[plain] += 20 * NOISE
+    biased, _, _ = final_heights(estimate, LAST_PASSES[-1], SPACING)
+    estimate.own_texture[plain] = 0.0
+    height, _, _ = final_heights(estimate, LAST_PASSES[-1], SPACING)
+    core = (slice(24, 36), slice(28, 32))
+    assert float((height - 1.0)[core].mean()) < 0.5 * float((biased - 1.0)[core].mean())
+
+
+def test_heights_that_are_less_certain_than_the_images_resolve_are_left_out() -> None:
+    estimate = estimate_of(1.0 + noise())
+    estimate.lever[:, 30:] *= 100
+    height, sigma, _ = final_heights(estimate, LAST_PASSES[-1], SPACING)
+    assert torch.isfinite(height[:, :30]).all()
+    known = torch.isfinite(height)
+    assert float(known[:, 30:].double().mean()) < 0.5
+    assert float((sigma * estimate.lever)[known].max()) < 0.3
+
+
 def test_sigma_says_what_noise_is_left() -> None:
     height, sigma, confidence = final_heights(estimate_of(1.0 + noise()), LAST_PASSES[-1], SPACING)
     within = float(((height - 1.0).abs() < sigma).double().mean())

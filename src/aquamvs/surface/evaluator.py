@@ -17,7 +17,14 @@ from ..numerics.acceleration import has_kernels
 from ..numerics.filters import gaussian_taps, shrink, smooth
 from ..numerics.pyramid import LevelView
 from ..numerics.splines import sample, sample_spline, spline_coefficients
-from .consistency import NORMALISATION_TAPS, ROBUST_MARGIN, agreement, resample, robust_weight
+from .consistency import (
+    NORMALISATION_TAPS,
+    ROBUST_MARGIN,
+    Resampled,
+    agreement,
+    resample,
+    robust_weight,
+)
 from .grid import Grid
 from .tiles import Tile, tile_points, views_of
 from .visibility import Occlusion
@@ -29,6 +36,8 @@ COST_MARGIN = _COST_INNER_MARGIN + ROBUST_MARGIN
 """Cells around a tile that its costs depend on."""
 _ESTIMATED_MAPS = 7
 _FLOAT_BYTES = 4
+_OWN_TAPS = [0.25, 0.5, 0.25]
+"""What belongs to a cell: matching there is as sharp as the images are."""
 _CELLS_AT_ONCE = 1 << 17
 """Cells of all surfaces that are resampled together: bounds memory."""
 
@@ -73,7 +82,7 @@ def scratch_size(cells: int, views: int, hypotheses: int) -> int:
         views: Of the level.
         hypotheses: That are tried at a time.
     """
-    return cells * (8 * views + 2 * hypotheses + 7)
+    return cells * (8 * views + 2 * hypotheses + 8)
 
 
 def working_bytes(plan: Pass, views: int, tile_side: int) -> int:
@@ -188,6 +197,7 @@ class TensorEvaluator:
         if occlusion is not None:
             hidden = [occlusion.of(view, grid, tile, outer) for view in seen_by.views]
             seen = seen * ~torch.stack(hidden)
+        own = self._share(seen_by, seen, plan)
         weight = robust_weight(
             self._images, seen_by.views, seen_by.pixels[:, None], seen[:, None], self._sampler
         )
@@ -200,9 +210,6 @@ class TensorEvaluator:
         result = agreement(self._images, seen_by.views, moved, weight, self._sampler)
         energy = result.contrast**2
         spread = _windowed(result.spread, energy, plan)
-        taps = gaussian_taps(plan.window_sigma)
-        around = shrink(smooth(energy, taps), plan.shift)[0]
-        own = shrink(energy, len(taps) // 2 + plan.shift)[0] / around.clamp(min=1e-20)
         move, least, curvature = _minimum(spread, step)
         inner = shrink(weight[:, 0], margin)
         total = inner.sum(0)
@@ -218,6 +225,21 @@ class TensorEvaluator:
             own,
         )
         return torch.stack(maps)
+
+    def _share(self, seen_by: Resampled, seen: Tensor, plan: Pass) -> Tensor:
+        """Texture of a cell over that of all cells that its match depends on."""
+        texture = torch.zeros_like(seen[0, 1:-1, 1:-1])
+        for view, pixels, shown in zip(seen_by.views, seen_by.pixels, seen, strict=True):
+            values = self._sampler(self._images[view], pixels[None])[0, 0]
+            right = values[1:-1, 2:] - values[1:-1, :-2]
+            down = values[2:, 1:-1] - values[:-2, 1:-1]
+            known = shown[1:-1, 2:] * shown[1:-1, :-2] * shown[2:, 1:-1] * shown[:-2, 1:-1]
+            texture += known * (right**2 + down**2)
+        window = gaussian_taps(plan.window_sigma)
+        around = smooth(smooth(texture, NORMALISATION_TAPS), window)
+        local = shrink(smooth(texture, _OWN_TAPS), len(NORMALISATION_TAPS) // 2 - 1)
+        local = shrink(local, len(window) // 2)
+        return shrink(local / around.clamp(min=1e-20), ROBUST_MARGIN - 1 + plan.shift)
 
     def costs(
         self, grid: Grid, tile: Tile, surfaces: Sequence[Tensor], *, robust: bool

@@ -139,6 +139,7 @@ def _normalise(  # type: ignore[no-untyped-def]
     v,
     du,
     dv,
+    seen,
     floor,
     samples,
     squares,
@@ -146,8 +147,12 @@ def _normalise(  # type: ignore[no-untyped-def]
     mean,
     normal,
     deviation,
+    texture,
 ):
-    """Locally normalised intensities of a view on the surface, and their local contrast."""
+    """Locally normalised intensities of a view on the surface, and their local contrast.
+
+    Its squared gradients are added to ``texture``.
+    """
     rows, columns = u.shape
     for r in range(rows):
         if cubic:
@@ -165,6 +170,30 @@ def _normalise(  # type: ignore[no-untyped-def]
         for c in range(columns - BOX + 1):
             d[c] = np.sqrt(max(d[c] - m[c] * m[c], _ZERO) + floor * floor)
             t[c] = (a[c + half] - m[c]) / d[c]
+    for r in range(1, rows - 1):
+        a, b, d, t = samples[r - 1], samples[r], samples[r + 1], texture[r]
+        above, here, below = seen[r - 1], seen[r], seen[r + 1]
+        for c in range(1, columns - 1):
+            shown = above[c] * below[c] * here[c - 1] * here[c + 1]
+            right, down = b[c + 1] - b[c - 1], d[c] - a[c]
+            t[c] += shown * (right * right + down * down)
+
+
+@compiled
+def _share(texture, taps, scratch, boxed, around, own):  # type: ignore[no-untyped-def]
+    """Texture of a cell over that of all cells that its match depends on."""
+    _box(texture, scratch, boxed)
+    _smooth(boxed, taps, scratch, around)
+    inner = (around.shape[0] - own.shape[0]) // 2
+    outer = inner + BOX // 2 + taps.shape[0] // 2
+    for r in range(own.shape[0]):
+        a, b, d = texture[r + outer - 1], texture[r + outer], texture[r + outer + 1]
+        for c in range(own.shape[1]):
+            m = c + outer
+            corners = a[m - 1] + a[m + 1] + d[m - 1] + d[m + 1]
+            sides = a[m] + d[m] + b[m - 1] + b[m + 1]
+            local = (_QUARTER * corners + _HALF * sides + b[m]) * _QUARTER
+            own[r, c] = local / max(around[r + inner, c + inner], _TINY)
 
 
 @compiled
@@ -268,7 +297,7 @@ def _spread(  # type: ignore[no-untyped-def]
 
 @compiled
 def _window(  # type: ignore[no-untyped-def]
-    sums, squares, total, energy, taps, shift, product, scratch, below, above, averaged, own
+    sums, squares, total, energy, taps, shift, product, scratch, below, above, averaged
 ):
     """Spread of every hypothesis, averaged over the window by texture energy; inf where none."""
     hypotheses, rows, columns = sums.shape
@@ -278,10 +307,6 @@ def _window(  # type: ignore[no-untyped-def]
             contrast = e[c] / max(t[c], _LEAST_WEIGHT)
             e[c] = contrast * contrast if t[c] > _ONE else _ZERO
     _smooth(energy, taps, scratch, below)
-    outer = shift + taps.shape[0] // 2
-    for r in range(own.shape[0]):
-        for c in range(own.shape[1]):
-            own[r, c] = energy[r + outer, c + outer] / max(below[r + shift, c + shift], _TINY)
     for k in range(hypotheses):
         for r in range(rows):
             t, e, a, b, p = total[r], energy[r], sums[k, r], squares[k, r], product[r]
@@ -355,7 +380,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         weights: Output, shape (M, h, w): weight of each seen view.
         rates: Output, shape (M, 2, h, w): its pixel motion per metre.
         views_seen: Output, shape (M, h, w): 1 where it sees the cell.
-        own: Output, shape (h, w): texture energy of the cell over that of its window.
+        own: Output, shape (h, w): texture of the cell over that of its windows.
 
     Returns:
         Number of views in the first rows of the outputs; below 2 they are not filled.
@@ -396,6 +421,9 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
     used += mean.size
     total = buffer[used : used + box_rows * box_columns].reshape(box_rows, box_columns)
     used += total.size
+    texture = buffer[used : used + cells].reshape(rows, columns)
+    used += cells
+    texture[:] = _ZERO
 
     active = np.empty(total_views, np.int64)
     count = 0
@@ -423,9 +451,13 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         _normalise(
             image[starts[view] : starts[view] + (width + PADDING) * (height + PADDING)],
             width, height, cubic,
-            u[i], v[i], du[i], dv[i], constants[0],
-            samples, squares, scratch, mean, normal[i], deviation[i],
+            u[i], v[i], du[i], dv[i], seen[i], constants[0],
+            samples, squares, scratch, mean, normal[i], deviation[i], texture,
         )  # fmt: skip
+    window = taps.shape[0] - 1
+    around_rows, around_columns = box_rows - window, box_columns - window
+    around = total.reshape(-1)[: around_rows * around_columns].reshape(around_rows, around_columns)
+    _share(texture, taps, scratch, mean, around, own)
     if robust:
         smooth_seen = squares.reshape(-1)[: fit_rows * fit_columns].reshape(fit_rows, fit_columns)
         residual = samples.reshape(-1)[: box_rows * box_columns].reshape(box_rows, box_columns)
@@ -452,7 +484,6 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         normal, deviation, weight, fit_samples, fit_scratch, local_mean,
         sums, square_sums, weight_sum, energy,
     )  # fmt: skip
-    window = taps.shape[0] - 1
     wide_rows, wide_columns = sum_rows - window, sum_columns - window
     wide = wide_rows * wide_columns
     below = buffer[used : used + wide].reshape(wide_rows, wide_columns)
@@ -461,7 +492,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
     product = mean.reshape(-1)[:plane].reshape(sum_rows, sum_columns)
     _window(
         sums, square_sums, weight_sum, energy, taps, shift, product, fit_scratch,
-        below, above, averaged, own,
+        below, above, averaged,
     )  # fmt: skip
     inner = half + window // 2 + shift
     outer = inner + robust_margin

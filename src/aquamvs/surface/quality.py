@@ -24,12 +24,15 @@ _CARRY_SPREAD = 0.4
 _LOOSEST_CARRY_PX = 0.5
 """Likewise cells that the images fix no better than this: where there is no texture, noise would
 lead the surface astray, and with it the windows at the texture's edge."""
-_LEAST_OWN_TEXTURE = 0.1
-"""A cell with less than this share of its window's texture has borrowed its height."""
+_FULL_TEXTURE = 1 / 4
+"""A cell with this share of its windows' texture decides its height itself."""
+_LEAST_OWN = 0.05
+"""A cell that decides less of its height has borrowed it: beside an edge, where all is plain, it
+would carry on whatever slope the surface had before."""
 _CHANCE_SIGMAS = 4.5
 """A cell counts as matched if its mean ZNCC exceeds chance by this many standard deviations."""
-_LOOSEST_MATCH_PX = 0.45
-"""A minimum so flat or so noisy that it fixes the image motion no better is no match."""
+_LOOSEST_MATCH_PX = 0.3
+"""A height that is less certain than this, as image motion, is no match."""
 _STRAY = 2.0
 """A cell that stands this many cells off the median of its neighbours is a stray match, and so is
 an island that such steps cut off: windows resolve no surface that steep but a wall."""
@@ -79,14 +82,14 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tenso
     pairs = (estimate.effective_views * (estimate.effective_views - 1) / 2).clamp(min=1e-3)
     chance = _CHANCE_SIGMAS / (samples * pairs).sqrt()
     matched = torch.isfinite(estimate.z) & (zncc > chance) & (estimate.curvature > 0)
-    matched &= (estimate.own_texture > _LEAST_OWN_TEXTURE) & (estimate.spread < _CARRY_SPREAD)
+    matched &= estimate.spread < _CARRY_SPREAD
     limit = _insignificant(estimate, plan, spacing)
     smoothed = smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
     noise = _height_noise(estimate, plan, estimate.z - smoothed)
-    matched &= noise * estimate.lever < _LOOSEST_MATCH_PX
     variance = torch.where(matched, _variance(estimate, noise, _LEAST_ERROR_PX), torch.inf)
     smoothed, own, planes = settle(smoothed, variance, spacing)
     sigma = (_OWN_EXCESS * own + planes).sqrt()
+    matched &= sigma * estimate.lever < _LOOSEST_MATCH_PX
     jump = _STRAY * spacing
     matched &= ~isolated(torch.where(matched, smoothed, torch.nan), jump)
     matched &= ~specks(torch.where(matched, smoothed, torch.nan), jump, _LEAST_ISLAND)
@@ -129,10 +132,16 @@ def without_gaps(z: Tensor) -> Tensor:
 def _variance(estimate: Estimate, noise: Tensor, error_px: float) -> Tensor:
     """Variance of the heights with an error that scatter does not show; m².
 
-    Only a share of a cell's height is its own; the rest is that of textured neighbours.
+    Only a share of a cell's height is its own; the rest is that of textured neighbours. What the
+    cell itself would say is as uncertain as the whole over that share.
     """
     hidden = error_px / estimate.lever.clamp(min=1e-6)
-    return (noise**2 + hidden**2) / estimate.own_texture.clamp(_LEAST_OWN_TEXTURE, 1.0)
+    return (noise**2 + hidden**2) / _own_share(estimate).clamp(min=_LEAST_OWN) ** 2
+
+
+def _own_share(estimate: Estimate) -> Tensor:
+    """How much of its height each cell decides itself, 0 to 1."""
+    return (estimate.own_texture / _FULL_TEXTURE).clamp(max=1.0)
 
 
 def _window_samples(plan: Pass) -> float:
@@ -152,7 +161,7 @@ def _noise(estimate: Estimate, plan: Pass) -> Tensor:
 def _fixed(estimate: Estimate, plan: Pass) -> Tensor:
     """Cells whose views agree, and fix the height: others are better bridged than carried on."""
     motion = _SCATTER_SCALE * _noise(estimate, plan) * estimate.lever
-    own = estimate.own_texture > _LEAST_OWN_TEXTURE
+    own = _own_share(estimate) > _LEAST_OWN
     return own & (estimate.spread < _CARRY_SPREAD) & (motion < _LOOSEST_CARRY_PX)
 
 

@@ -41,8 +41,8 @@ class Estimate:
         lever: Root of Σ_c |r_c - mean r|² over the views, r the pixel motion per metre, px/m.
         effective_views: (Σ w)² / Σ w² of the views' weights.
         view_count: Views with at least half a weight.
-        own_texture: Texture energy of the cell over that of its window: where it is small, the
-            height is that of textured neighbours.
+        own_texture: Squared gradients of the images at the cell over those in its windows: where
+            that is small, the height is that of textured neighbours.
     """
 
     z: Tensor
