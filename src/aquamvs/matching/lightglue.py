@@ -21,15 +21,16 @@ from .extractors import (
     ExtractorType,
     create_extractor,
 )
-from .guidance import Candidates, Guidance, epipolar_candidates
+from .guidance import Candidates, Guidance, epipolar_candidates, keep_guided
 from .lightglue_network import BUNDLED_DESIGN, LightGlueDesign, Size, load_lightglue, log_assignment
-from .verification import verified_probability
+from .placement import placed
+from .verification import look_alikes, verified_probability
 from .weights import resolve_weights
 
 _OFFICIAL_THRESHOLD = 0.1
 """The authors' value."""
 
-_BUNDLED_THRESHOLD, _BUNDLED_THRESHOLD_GUIDED = 0.5, 0.9
+_BUNDLED_THRESHOLD, _BUNDLED_THRESHOLD_GUIDED = 0.5, 0.95
 """Chosen on the validation seeds (see the model card)."""
 
 _BUNDLED_LEAST = 1e-3
@@ -48,7 +49,9 @@ class LightGlueOptions:
         filter_threshold: Smallest match score, 0 to 1; None takes the value that belongs to the
             weights and the guidance.
         guidance: Distance from the epipolar curve, applied before the mutual check, as is a
-            comparison of the images there; None matches by the network alone.
+            comparison of the images there. A keypoint of the source view that turns out to show
+            another point than its partner is moved along the curve. None matches by the network
+            alone.
         weights: ``bundled`` (part of AquaMVS, on SIFT), ``official`` (the cache and, where it lacks
             them, the network), or a folder with the checkpoint files under their published names.
         download: Whether the network may be used.
@@ -211,12 +214,15 @@ class LightGlueMatcher(SparseMatcher):
         pairs = Candidates(first_place[candidates.reference], second_place[candidates.source])
         chosen = mutual_best(pairs, scores, (len(first_places), len(second_places)))
         chosen = chosen[scores[chosen] > self.options.threshold]
-        return chosen_matches(
-            reference,
-            source,
-            (first_places[pairs.reference[chosen]], second_places[pairs.source[chosen]]),
-            scores[chosen],
-        )
+        found = first_places[pairs.reference[chosen]], second_places[pairs.source[chosen]]
+        scores = scores[chosen].float()
+        guidance = self.options.guidance
+        if guidance is None:
+            return chosen_matches(reference, source, found, scores)
+        found, kept = placed((reference, source), found)
+        found = found[0][kept], found[1][kept]
+        matches = chosen_matches(reference, source, found, scores[kept])
+        return keep_guided(matches, reference, source, guidance)
 
     def _candidates(
         self, probability: Tensor, first: tuple[Features, View], second: tuple[Features, View]
@@ -229,7 +235,14 @@ class LightGlueMatcher(SparseMatcher):
         candidates = epipolar_candidates(
             *models, first[0].pixels, second[0].pixels, self.options.guidance
         )
-        return candidates.select(possible[candidates.reference, candidates.source])
+        proposed = possible[candidates.reference, candidates.source]
+        if not self.options.is_bundled:
+            return candidates.select(proposed)
+        doubted = (~proposed).nonzero()[:, 0]
+        pixels = first[0].pixels, second[0].pixels
+        alike = look_alikes(candidates.select(doubted), (first[1], second[1]), pixels)
+        proposed[doubted[alike]] = True
+        return candidates.select(proposed)
 
     @torch.inference_mode()
     def _assignment(self, first: tuple[Features, View], second: tuple[Features, View]) -> Tensor:

@@ -1,0 +1,125 @@
+"""Where a match's keypoint really lies in the other view.
+
+A detector puts a keypoint in the middle of something dark or bright. Of a pebble each view sees
+another middle, and of a large stone's rim another bend: the two keypoints belong together, and are
+several pixels from showing one point. So the fine texture around each is sought in the other view.
+"""
+
+from __future__ import annotations
+
+import cv2
+import torch
+from torch import Tensor
+
+from ..types import View
+from .guidance import Candidates
+from .images import inside_mask
+from .transfer import Transfer, correlations, grey_values, transfers
+
+_RADIUS = 3
+"""Of the window, in samples of the coarser view: 7 x 7, so that it shows one pebble rather than
+what lies around."""
+
+_REACH = 8
+"""Steps tried either way along the curve."""
+
+_ACROSS = 2
+"""Steps tried either way across it, for the detector's noise and the calibration's error."""
+
+_COST_PER_STEP = 0.003
+"""Of correlation: where several places look alike, the nearest is meant."""
+
+_COARSE_STEP_PX = 0.5
+"""Step in the coarser view, unless the finer one's pixels are larger than that."""
+
+_NOTICEABLE_SCALE = 1.2
+"""Views whose pixels differ by less are taken as they are."""
+
+_DISAGREEMENT_PX = 3.0
+"""Largest difference of the shifts that the two views ask for, px of the finer view: beyond it the
+windows show different things."""
+
+_EXACT_PX = 1.0
+"""Up to that shift, px of the finer view, a keypoint is left where it is: other pairs of views know
+it by its pixel."""
+
+
+def placed(
+    views: tuple[View, View], pixels: tuple[Tensor, Tensor]
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Put the source keypoints where the reference keypoints' points are.
+
+    Args:
+        views: Reference and source.
+        pixels: Matched keypoints, shape (K, 2) each.
+
+    Returns:
+        Reference keypoints, unchanged, and source pixels, and which matches to keep, shape (K,),
+        bool: False where the views do not agree on a place, or it is outside of the source's mask.
+    """
+    own, other = pixels
+    each = torch.arange(len(own), device=own.device)
+    ways = list(transfers(Candidates(each, each), views, pixels))
+    if not ways:
+        return pixels, each.bool()
+    images = _at_one_resolution(views, torch.cat([forth.scale() for _, (forth, _) in ways]))
+    target, agree = other.clone(), torch.zeros_like(each, dtype=torch.bool)
+    for part, (forth, back) in ways:
+        found = _shift(images, forth), _shift(images[::-1], back)
+        agree[part] = (found[0] - found[1]).abs() <= _DISAGREEMENT_PX
+        mean = (found[0] + found[1]) / 2
+        shift = torch.where(agree[part] & (mean.abs() > _EXACT_PX), mean, 0.0)
+        along = torch.where(shift == 0, 0.0, shift * forth.scale().clamp(max=1.0))
+        target[part] = forth.other + along[:, None] * forth.tangent
+    inside = inside_mask(views[1], target.to(views[1].mask.device)).to(own.device)
+    return (own, target), agree & inside
+
+
+def _shift(images: tuple[Tensor, ...], transfer: Transfer) -> Tensor:
+    """Where along the curve the keypoints' windows are found, px of the finer view, shape (C,)."""
+    scale = transfer.scale()
+    finer = torch.maximum(scale, 1 / scale)
+    step = (_COARSE_STEP_PX * finer).clamp(min=1.0)
+    along = torch.arange(-_REACH, _REACH + 1).to(scale)
+    across = torch.arange(-_ACROSS, _ACROSS + 1).to(scale)
+    unit = (step * scale.clamp(max=1.0))[:, None, None] * transfer.tangent[:, None]
+    normal = torch.stack([-unit[..., 1], unit[..., 0]], -1)
+    grid = (along[:, None] * unit)[:, None] + (across[:, None] * normal)[:, :, None]
+    places = transfer.other[:, None, None] + grid
+    correlation = correlations(
+        (images[0], images[1]),
+        transfer,
+        places.flatten(1, 2),
+        radius=_RADIUS,
+        spacing=(1 / scale).clamp(min=1.0),
+    ).reshape(-1, len(across), len(along))
+    cost = across.abs()[:, None] + along.abs()
+    best = (correlation - _COST_PER_STEP * cost).flatten(1).argmax(1)
+    row, column = best // len(along), best % len(along)
+    line = correlation[torch.arange(len(best), device=best.device), row]
+    shift: Tensor = step * (column - _REACH + _peak(line, column))
+    return shift
+
+
+def _peak(line: Tensor, column: Tensor) -> Tensor:
+    """Sub-step place of a maximum by the parabola through its neighbours, shape (C,)."""
+    middle = column.clamp(1, line.shape[1] - 2)[:, None]
+    left, top, right = line.gather(1, torch.cat([middle - 1, middle, middle + 1], 1)).unbind(1)
+    bend = left - 2 * top + right
+    at = (left - right) / 2 / torch.where(bend < 0, bend, 1.0)
+    return torch.where((bend < 0) & (column == middle[:, 0]), at.clamp(-0.5, 0.5), 0.0)
+
+
+def _at_one_resolution(views: tuple[View, View], scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Grey values of both views, the finer one blurred to the pixels of the coarser."""
+    typical = float(scale.nanmedian().nan_to_num(1.0))
+    first, second = (grey_values(view, scale.device) for view in views)
+    return _blurred(first, 1 / typical), _blurred(second, typical)
+
+
+def _blurred(grey: Tensor, scale: float) -> Tensor:
+    """As a camera sees it whose pixels are ``scale`` times as large."""
+    if scale < _NOTICEABLE_SCALE:
+        return grey
+    sigma = 0.5 * (scale**2 - 1) ** 0.5
+    return torch.from_numpy(cv2.GaussianBlur(grey.cpu().numpy(), (0, 0), sigma)).to(grey)

@@ -1,0 +1,144 @@
+"""How windows around matched keypoints look in the other view, and how well they correlate there.
+
+A window is taken for a level patch: the calibration gives its affine shape in the other view, and
+the direction in which it would move there if its depth were another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..pixels import to_normalized
+from ..projection import RefractiveProjectionModel, patch_affine
+from ..types import View
+from .frames import midpoints
+from .guidance import Candidates
+
+_LEAST_VARIANCE = (0.25 / 255) ** 2
+"""Quantisation noise: below it there is no texture to compare."""
+
+_BLOCK = 1 << 11
+"""Candidates at once: about 50 MB of temporaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Matched keypoints as seen from one of the two views.
+
+    Attributes:
+        own: Keypoints of this view, shape (C, 2).
+        other: Their partners, shape (C, 2).
+        affine: Derivative of the other view's pixel by this one's on a level patch, shape
+            (C, 2, 2); NaN where the two rays meet nowhere in front of both cameras.
+        tangent: Direction in the other view in which the keypoint's ray leads away from the camera,
+            unit length, shape (C, 2).
+    """
+
+    own: Tensor
+    other: Tensor
+    affine: Tensor
+    tangent: Tensor
+
+    def is_seen(self) -> Tensor:
+        """Where the two rays meet in front of both cameras, shape (C,), bool."""
+        return self.affine.isfinite().flatten(1).all(1)
+
+    def scale(self) -> Tensor:
+        """Pixels of the other view per pixel of this one, shape (C,)."""
+        scale: Tensor = torch.linalg.det(self.affine).abs().sqrt()
+        return scale
+
+
+def transfers(
+    candidates: Candidates, views: tuple[View, View], pixels: tuple[Tensor, Tensor]
+) -> Iterator[tuple[slice, tuple[Transfer, Transfer]]]:
+    """Blocks of candidates, each from the reference to the source view and back.
+
+    Args:
+        candidates: Pairs of keypoints.
+        views: Reference and source.
+        pixels: Keypoints of the views, shapes (N, 2) and (M, 2).
+
+    Yields:
+        Which candidates, and how they are seen from either view.
+    """
+    models = tuple(view.model.to(p.device) for view, p in zip(views, pixels, strict=True))
+    rays = [model.cast_ray(p.double()) for model, p in zip(models, pixels, strict=True)]
+    for start in range(0, len(candidates), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        index = candidates.reference[part], candidates.source[part]
+        first, second = ((o[i], d[i]) for (o, d), i in zip(rays, index, strict=True))
+        points = midpoints(first, second, models[0].camera_height)
+        affine = patch_affine(models[0], models[1], points)
+        own, other = (p[i] for p, i in zip(pixels, index, strict=True))
+        yield (
+            part,
+            (
+                Transfer(own, other, affine.to(own), _tangent(models[1], points, first[1])),
+                Transfer(
+                    other,
+                    own,
+                    torch.linalg.inv_ex(affine)[0].to(own),
+                    _tangent(models[0], points, second[1]),
+                ),
+            ),
+        )
+
+
+def correlations(
+    images: tuple[Tensor, Tensor],
+    transfer: Transfer,
+    places: Tensor,
+    *,
+    radius: int,
+    spacing: Tensor | None = None,
+) -> Tensor:
+    """Correlation of the keypoints' windows with the other view at several places.
+
+    Args:
+        images: Grey values of the keypoints' view and of the other one, shapes (H, W).
+        transfer: Of C keypoints.
+        places: Pixels of the other view, shape (C, P, 2).
+        radius: Half side of the window, in samples.
+        spacing: Of the samples in the keypoints' view, px, shape (C,); None: 1 px.
+
+    Returns:
+        shape (C, P), -1 to 1; 0 without texture.
+    """
+    side = torch.arange(-radius, radius + 1).to(places)
+    window = torch.cartesian_prod(side, side)[None]
+    if spacing is not None:
+        window = window * spacing[:, None, None]
+    own = _centred(images[0], transfer.own[:, None] + window)
+    other = _centred(images[1], places[:, :, None] + (window @ transfer.affine.mT)[:, None])
+    energy = (own.square().mean(-1) + _LEAST_VARIANCE)[:, None]
+    energy = energy * (other.square().mean(-1) + _LEAST_VARIANCE)
+    return (own[:, None] * other).mean(-1) / energy.sqrt()
+
+
+def grey_values(view: View, device: torch.device) -> Tensor:
+    """Mean of the colours, shape (H, W), float32."""
+    image = view.image.to(device).float()
+    return image @ image.new_full((3,), 1 / 3)
+
+
+def _tangent(model: RefractiveProjectionModel, points: Tensor, direction: Tensor) -> Tensor:
+    """Direction in which points move in a view along rays of the other, shape (C, 2), float32."""
+    _, jacobian, _ = model.project_with_jacobian(points)
+    moved = (jacobian @ direction[:, :, None])[..., 0]
+    return functional.normalize(moved, dim=-1).float()
+
+
+def _centred(image: Tensor, pixels: Tensor) -> Tensor:
+    """Bilinear samples, less the mean of their window, shape (..., T, 2) -> (..., T)."""
+    grid = to_normalized(pixels, (image.shape[1], image.shape[0])).reshape(1, 1, -1, 2)
+    sampled = functional.grid_sample(
+        image[None, None], grid, padding_mode="border", align_corners=False
+    )
+    values = sampled.reshape(pixels.shape[:-1])
+    return values - values.mean(-1, keepdim=True)
