@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from aquamvs.matching import epipolar_curves
 from aquamvs.projection import RefractiveProjectionModel
 from aquamvs.types import UndistortedViews, View
 
@@ -146,3 +147,16 @@ def rendered(bed: Bed) -> UndistortedViews:
             for name, (x, y) in places.items()
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def true_places(bed: Bed, rendered: UndistortedViews) -> tuple[Tensor, Tensor, Tensor]:
+    """True pairs of pixels in the middle of west and east, and the curve's direction in east."""
+    west, east = rendered["west"], rendered["east"]
+    generator = torch.Generator().manual_seed(3)
+    place = torch.rand(64, 2, generator=generator, dtype=torch.float64)
+    pixels = torch.tensor([80.0, 40.0]) + place * torch.tensor([120.0, 100.0])
+    target = bed.transfer(west, east, pixels)
+    curves = epipolar_curves(west.model, east.model, pixels, (0.7, 0.9))
+    along = torch.nn.functional.normalize(curves[:, -1] - curves[:, 0], dim=-1)
+    return pixels.float(), target.float(), along.float()

@@ -5,24 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from aquamvs.matching import epipolar_curves
 from aquamvs.matching.placement import placed
 from aquamvs.projection import RefractiveProjectionModel
-
-COUNT = 64
-
-
-@pytest.fixture(scope="module")
-def truth(bed, rendered):
-    """True pairs of pixels in the middle of both views, and the curve's direction at the second."""
-    west, east = rendered["west"], rendered["east"]
-    generator = torch.Generator().manual_seed(5)
-    place = torch.rand(COUNT, 2, generator=generator, dtype=torch.float64)
-    pixels = torch.tensor([80.0, 40.0]) + place * torch.tensor([120.0, 100.0])
-    target = bed.transfer(west, east, pixels)
-    curves = epipolar_curves(west.model, east.model, pixels, (0.7, 0.9))
-    along = torch.nn.functional.normalize(curves[:, -1] - curves[:, 0], dim=-1)
-    return pixels.float(), target.float(), along.float()
 
 
 @pytest.fixture
@@ -30,8 +14,8 @@ def views(rendered):
     return rendered["west"], rendered["east"]
 
 
-def test_exact_keypoints_stay_where_they_are(views, truth):
-    pixels, target, _ = truth
+def test_exact_keypoints_stay_where_they_are(views, true_places):
+    pixels, target, _ = true_places
     (first, second), kept = placed(views, (pixels, target))
     assert torch.equal(first, pixels)
     assert (second == target).all(-1).float().mean() > 0.95
@@ -39,8 +23,8 @@ def test_exact_keypoints_stay_where_they_are(views, truth):
 
 
 @pytest.mark.parametrize("shift", [-5.0, -3.0, 3.0, 5.0])
-def test_keypoints_of_other_points_are_moved_along_the_curve(views, truth, shift):
-    pixels, target, along = truth
+def test_keypoints_of_other_points_are_moved_along_the_curve(views, true_places, shift):
+    pixels, target, along = true_places
     (first, second), kept = placed(views, (pixels, target + shift * along))
     error = (second - target).norm(dim=-1)[kept]
     assert torch.equal(first, pixels)
@@ -49,15 +33,15 @@ def test_keypoints_of_other_points_are_moved_along_the_curve(views, truth, shift
     assert (error < 1.0).float().mean() > 0.9
 
 
-def test_an_error_across_the_curve_is_no_reason_to_move(views, truth):
-    pixels, target, along = truth
+def test_an_error_across_the_curve_is_no_reason_to_move(views, true_places):
+    pixels, target, along = true_places
     across = torch.stack([-along[:, 1], along[:, 0]], -1)
     (_, second), kept = placed(views, (pixels, target + 1.5 * across))
     assert kept.float().mean() > 0.9
     assert (second == target + 1.5 * across).all(-1).float().mean() > 0.9
 
 
-def test_a_coarser_view_is_told_from_the_finer_one(bed, views, truth):
+def test_a_coarser_view_is_told_from_the_finer_one(bed, views, true_places):
     """East seen at a third of its resolution: west's windows are blurred to its pixels."""
     west, east = views
     factor = 3
@@ -76,7 +60,7 @@ def test_a_coarser_view_is_told_from_the_finer_one(bed, views, truth):
         mask=torch.ones(size[1], size[0], dtype=torch.bool),
         model=coarse,
     )
-    pixels, _, along = truth
+    pixels, _, along = true_places
     target = bed.transfer(west, small, pixels.double()).float()
     shifted = target + 1.5 * along  # 4.5 px of the finer view
     (_, second), kept = placed((west, small), (pixels, shifted))
@@ -85,38 +69,38 @@ def test_a_coarser_view_is_told_from_the_finer_one(bed, views, truth):
     assert error.median() < 0.25
 
 
-def test_views_that_disagree_on_the_place_lose_the_match(views, truth):
+def test_views_that_disagree_on_the_place_lose_the_match(views, true_places):
     """Other noise in each view: each asks for a shift of its own."""
     generator = torch.Generator().manual_seed(1)
     noisy = tuple(
         dataclasses.replace(view, image=torch.rand(view.image.shape, generator=generator))
         for view in views
     )
-    pixels, target, _ = truth
+    pixels, target, _ = true_places
     _, kept = placed(noisy, (pixels, target))
     assert kept.float().mean() < 0.7
 
 
-def test_without_texture_nothing_moves(views, truth):
+def test_without_texture_nothing_moves(views, true_places):
     flat = tuple(
         dataclasses.replace(view, image=torch.full_like(view.image, 0.5)) for view in views
     )
-    pixels, target, _ = truth
+    pixels, target, _ = true_places
     (_, second), kept = placed(flat, (pixels, target))
     assert kept.all()
     assert torch.equal(second, target)
 
 
-def test_a_view_agrees_with_itself(views, truth):
-    pixels = truth[0]
+def test_a_view_agrees_with_itself(views, true_places):
+    pixels = true_places[0]
     (_, second), kept = placed((views[0], views[0]), (pixels, pixels))
     assert kept.all()
     assert torch.equal(second, pixels)
 
 
-def test_a_place_outside_of_the_mask_is_no_match(views, truth):
+def test_a_place_outside_of_the_mask_is_no_match(views, true_places):
     west, east = views
-    pixels, target, along = truth
+    pixels, target, along = true_places
     mask = torch.ones_like(east.mask)
     for u, v in target.round().long().tolist():
         mask[max(v - 1, 0) : v + 2, max(u - 1, 0) : u + 2] = False

@@ -2,10 +2,8 @@
 
 import dataclasses
 
-import pytest
 import torch
 
-from aquamvs.matching import epipolar_curves
 from aquamvs.matching.guidance import Candidates
 from aquamvs.matching.verification import (
     look_alikes,
@@ -13,20 +11,7 @@ from aquamvs.matching.verification import (
     verified_probability,
 )
 
-COUNT = 48
-
-
-@pytest.fixture(scope="module")
-def truth(bed, rendered):
-    """True pairs of pixels in the middle of both views, and the curve's direction at the second."""
-    west, east = rendered["west"], rendered["east"]
-    generator = torch.Generator().manual_seed(3)
-    place = torch.rand(COUNT, 2, generator=generator, dtype=torch.float64)
-    pixels = torch.tensor([80.0, 40.0]) + place * torch.tensor([120.0, 100.0])
-    target = bed.transfer(west, east, pixels)
-    curves = epipolar_curves(west.model, east.model, pixels, (0.7, 0.9))
-    along = torch.nn.functional.normalize(curves[:, -1] - curves[:, 0], dim=-1)
-    return pixels.float(), target.float(), along.float()
+COUNT = 64
 
 
 def lead(views, first, second):
@@ -34,36 +19,36 @@ def lead(views, first, second):
     return photometric_evidence(Candidates(each, each), views, (first, second)).lead
 
 
-def test_true_places_lead_and_neighbours_along_the_curve_trail(rendered, truth):
+def test_true_places_lead_and_neighbours_along_the_curve_trail(rendered, true_places):
     views = rendered["west"], rendered["east"]
-    pixels, target, along = truth
+    pixels, target, along = true_places
     assert (lead(views, pixels, target) > 0).float().mean() > 0.97
     for shift in (-5.0, 4.0, 6.0):
         assert (lead(views, pixels, target + shift * along) < 0).float().mean() > 0.97
 
 
-def test_an_error_across_the_curve_does_little(rendered, truth):
+def test_an_error_across_the_curve_does_little(rendered, true_places):
     views = rendered["west"], rendered["east"]
-    pixels, target, along = truth
+    pixels, target, along = true_places
     across = torch.stack([-along[:, 1], along[:, 0]], -1)
     assert (lead(views, pixels, target + across) > 0).float().mean() > 0.95
 
 
-def test_the_lead_knows_no_direction_and_no_exposure(rendered, truth):
+def test_the_lead_knows_no_direction_and_no_exposure(rendered, true_places):
     west, east = rendered["west"], rendered["east"]
-    pixels, target, _ = truth
+    pixels, target, _ = true_places
     expected = lead((west, east), pixels, target)
     torch.testing.assert_close(lead((east, west), target, pixels), expected, atol=1e-4, rtol=0)
     darker = dataclasses.replace(east, image=0.5 * east.image + 0.1)
     torch.testing.assert_close(lead((west, darker), pixels, target), expected, atol=5e-3, rtol=0)
 
 
-def test_without_texture_the_network_alone_decides(rendered, truth):
+def test_without_texture_the_network_alone_decides(rendered, true_places):
     west, east = (
         dataclasses.replace(rendered[name], image=torch.full_like(rendered[name].image, 0.5))
         for name in ("west", "east")
     )
-    pixels, target, _ = truth
+    pixels, target, _ = true_places
     each = torch.arange(COUNT)
     before = torch.linspace(0.01, 0.99, COUNT)
     after = verified_probability(before, Candidates(each, each), (west, east), (pixels, target))
@@ -87,19 +72,19 @@ def test_no_candidates_have_no_lead(rendered):
     assert look_alikes(Candidates(none, none), views, pixels).shape == (0,)
 
 
-def test_true_places_look_alike_and_others_do_not(rendered, truth):
+def test_true_places_look_alike_and_others_do_not(rendered, true_places):
     views = rendered["west"], rendered["east"]
-    pixels, target, along = truth
+    pixels, target, along = true_places
     each = torch.arange(COUNT)
     assert look_alikes(Candidates(each, each), views, (pixels, target)).float().mean() > 0.8
     elsewhere = target + 4 * along
     assert not look_alikes(Candidates(each, each), views, (pixels, elsewhere)).any()
 
 
-def test_the_network_s_doubts_have_a_floor(rendered, truth):
+def test_the_network_s_doubts_have_a_floor(rendered, true_places):
     """Of what it calls impossible, the images confirm the true pairs and no others."""
     views = rendered["west"], rendered["east"]
-    pixels, target, along = truth
+    pixels, target, along = true_places
     each = torch.arange(COUNT)
     doubted = torch.full((COUNT,), 1e-12)
     for shift, expected in ((0.0, 1.0), (5.0, 0.0)):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -206,11 +207,22 @@ def _layers(view: View) -> list[Tensor]:
     grey = (view.image.float() @ view.image.new_tensor(_LUMA).float()).cpu().numpy()
     layers = []
     for sigma in _BLURS_PX:
-        blurred = cv2.GaussianBlur(grey, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
-        rate_v, rate_u = np.gradient(blurred)
-        stacked = torch.from_numpy(np.stack([blurred, rate_u, rate_v]))[None]
-        layers.append(stacked.to(view.image.device))
+        stacked = np.empty((3, *grey.shape), np.float32)
+        cv2.GaussianBlur(grey, (0, 0), sigma, stacked[0], borderType=cv2.BORDER_REFLECT_101)
+        _central_differences(stacked[0].T, stacked[1].T)
+        _central_differences(stacked[0], stacked[2])
+        layers.append(torch.from_numpy(stacked)[None].to(view.image.device))
     return layers
+
+
+def _central_differences(values: NDArray[np.float32], rate: NDArray[np.float32]) -> None:
+    """Fill ``rate`` with the derivative along rows; one-sided at the ends, as NumPy's gradient.
+
+    In place, that is: copies of whole layers took most of the time.
+    """
+    np.subtract(values[2:], values[:-2], out=rate[1:-1])
+    rate[1:-1] /= 2
+    rate[0], rate[-1] = values[1] - values[0], values[-1] - values[-2]
 
 
 def _inside(view: View, pixels: Tensor, margin: int) -> Tensor:
