@@ -199,3 +199,26 @@ def test_large_views_are_shrunk_for_detection_and_keypoints_return_to_their_grid
     assert len(matches) > 20
     error = bed.transfer(west, east, matches.reference_pixels) - matches.source_pixels
     assert error.mean(0).abs().max() < 0.2
+
+
+def test_pairs_that_look_the_same_match_whatever_the_network_says(matcher, unguided, bed, rendered):
+    """Of every other keypoint the detector has got the orientation wrong."""
+    west, east = rendered["west"], rendered["east"]
+    first, second = matcher.extract(west), matcher.extract(east)
+    spoiled = torch.arange(len(second)) % 2 == 1
+    features = dataclasses.replace(
+        second,
+        descriptors=torch.where(
+            spoiled[:, None], second.descriptors.roll(64, 1), second.descriptors
+        ),
+        orientations=torch.where(spoiled, second.orientations + torch.pi / 2, second.orientations),
+    )
+    places = {tuple(pixel) for pixel in second.pixels[spoiled].tolist()}
+    counts = []
+    for each in (matcher, unguided):
+        matches = each.match_features(west, east, first, features)
+        true = right(bed, west, east, matches)
+        assert true.float().mean() > 0.95
+        found = matches.source_pixels[true].tolist()
+        counts.append(sum(tuple(pixel) in places for pixel in found))
+    assert counts[0] > 1.5 * counts[1]
