@@ -31,7 +31,7 @@ _OFFICIAL_THRESHOLD = 0.1
 """The authors' value."""
 
 _BUNDLED_THRESHOLD, _BUNDLED_THRESHOLD_GUIDED = 0.5, 0.95
-"""Chosen on the validation seeds (see the model card)."""
+"""Chosen on validation and development seeds (see the model card)."""
 
 _BUNDLED_LEAST = 1e-3
 """Smallest probability of the bundled network that verification may still raise."""
