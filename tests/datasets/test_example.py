@@ -1,5 +1,8 @@
+import errno
 import hashlib
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,6 +98,29 @@ def test_masks_leave_out_walls_and_what_is_beyond_the_tank(tmp_path: Path) -> No
     assert truth.map_x.shape == fisheye.shape
 
 
+def test_more_frames_than_the_disk_holds_are_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"2000000000 frames would take about .* GiB free"):
+        make_example(tmp_path / "deep" / "example", scale="tiny", frames=2_000_000_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_predicted_size_is_about_that_of_the_files(
+    tiny_rig: CalibrationData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = write(tmp_path / "first", tiny_rig, frames=2)
+    size = sum(path.stat().st_size for path in written.rglob("*") if path.is_file())
+
+    def free(share: float) -> None:
+        usage = SimpleNamespace(free=int(share * size))
+        monkeypatch.setattr("aquamvs.io.storage.shutil.disk_usage", lambda _: usage)
+
+    free(0.7)
+    with pytest.raises(DataError, match="2 frames would take"):
+        write(tmp_path / "second", tiny_rig, frames=2)
+    free(1.3)
+    assert write(tmp_path / "second", tiny_rig, frames=2).is_dir()
+
+
 def test_a_folder_that_holds_something_is_kept(tiny_rig: CalibrationData, tmp_path: Path) -> None:
     out = tmp_path / "mine"
     out.mkdir()
@@ -136,15 +162,23 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(
 
 
 def test_what_stood_there_comes_back_if_the_new_folder_cannot_take_its_place(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "notes.txt").write_text("keep")
+    replace = os.replace
+
+    def fail_for_the_new(source: Path, target: Path) -> None:
+        if target == tmp_path / "old" and source.parent == tmp_path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_for_the_new)
     with (
         pytest.raises(DataError, match="cannot be created"),
-        new_folder(tmp_path / "old", overwrite=True) as temporary,
+        new_folder(tmp_path / "old", overwrite=True),
     ):
-        temporary.rmdir()
+        pass
     assert (tmp_path / "old" / "notes.txt").read_text() == "keep"
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 

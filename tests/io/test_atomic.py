@@ -7,6 +7,7 @@ import pytest
 
 from aquamvs.errors import DataError
 from aquamvs.io import atomic_path
+from aquamvs.io.storage import new_folder
 
 
 def test_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -18,6 +19,47 @@ def test_file_appears_only_when_complete(tmp_path: Path) -> None:
         assert temporary.suffix == ".npz"
     assert target.read_bytes() == b"half"
     assert list(target.parent.iterdir()) == [target]
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What is brought to the disk and what is renamed from now on, in order, by name."""
+    told: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def tell_fsync(handle: int) -> None:
+        told.append(("sync", Path(f"/proc/self/fd/{handle}").readlink().name))
+        fsync(handle)
+
+    def tell_replace(source: Path, target: Path) -> None:
+        told.append(("rename", Path(target).name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", tell_fsync)
+    monkeypatch.setattr(os, "replace", tell_replace)
+    return told
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux for open files")
+def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = recorded(monkeypatch)
+    with atomic_path(tmp_path / "depth.npz") as temporary:
+        temporary.write_bytes(b"whole")
+    assert told == [("sync", temporary.name), ("rename", "depth.npz"), ("sync", tmp_path.name)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux for open files")
+def test_a_folder_is_on_the_disk_before_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = recorded(monkeypatch)
+    with new_folder(tmp_path / "store") as temporary:
+        (temporary / "part").mkdir()
+        (temporary / "part" / "0").write_bytes(b"chunk")
+    renamed = told.index(("rename", "store"))
+    assert {*told[:renamed]} == {("sync", name) for name in ("0", "part", temporary.name)}
+    assert told[renamed + 1 :] == [("sync", tmp_path.name)]
 
 
 def fail_half_way(path: Path) -> None:

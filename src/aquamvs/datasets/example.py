@@ -1,5 +1,6 @@
 """Writer of rendered datasets: images, calibration, configuration, masks and ground truth."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch import Tensor
 from ..calibration import CalibrationData
 from ..errors import DataError
 from ..io import atomic_path, write_image
-from ..io.storage import new_folder
+from ..io.storage import check_space, new_folder
 from ..types import DepthMap
 from .builder import make_scene
 from .ground_truth import save_frame_truth, save_provenance, true_surface
@@ -56,6 +57,9 @@ _SCALES = {
     ExampleScale.MEDIUM: _Scale("ring13", (800, 600)),
     ExampleScale.FULL: _Scale("ring13", None),
 }
+
+_BYTES_PER_PIXEL = 14
+"""Of a frame's files, for each pixel of its images: 12 of true depth, the rest of the images."""
 
 
 def make_example(
@@ -158,7 +162,8 @@ def write_dataset(
 
     Raises:
         DataError: The folder holds something and ``overwrite`` is False, or cannot be written;
-            ``frames`` is not positive; the scene is unknown or does not fit the rig.
+            ``frames`` is not positive; the disk has no room for so many; the scene is unknown or
+            does not fit the rig.
         CalibrationError: The rig's file is not a usable calibration.
 
     Example:
@@ -168,15 +173,18 @@ def write_dataset(
         ['calibration.json', 'config.yaml', 'ground_truth', 'images']
     """
     series = isinstance(options, Sequence)
-    per_frame = list(options) if isinstance(options, Sequence) else [options] * frames
-    if not per_frame:
-        raise DataError(f"frames is {0 if series else frames}; expected a whole number, at least 1")
+    count = len(options) if isinstance(options, Sequence) else frames
+    if count < 1:
+        raise DataError(f"frames is {count}; expected a whole number, at least 1")
     if isinstance(rig, CalibrationData):
         rig_name = "custom"
         calibration = rig if image_size is None else resize_rig(rig, image_size)
     else:
         rig_name = Path(rig).stem
         calibration = make_rig(rig, image_size=image_size)
+    pixels = sum(math.prod(camera.image_size) for camera in calibration.cameras.values())
+    check_space(out, count * pixels * _BYTES_PER_PIXEL, f"a dataset of {count} frames")
+    per_frame = list(options) if isinstance(options, Sequence) else [options] * count
     with new_folder(out, overwrite=overwrite) as folder:
         scenes = {
             each: make_scene(scene_kind, seed=seed, rig=calibration, options=each)

@@ -48,10 +48,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             os.replace(temporary, path)
-            if os.name == "posix":  # where a folder can be opened, and must be for its names
-                _sync(path.parent)
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -79,8 +78,16 @@ def remove_leftovers(folder: Path) -> None:
         raise DataError(f"cannot clear {folder}: {error.strerror or error}") from None
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+def sync(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk.
+
+    Raises:
+        OSError: The disk is full or broken.
+    """
+    is_folder = path.is_dir()
+    if is_folder and os.name != "posix":  # where folders cannot be opened, and need not be
+        return
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
