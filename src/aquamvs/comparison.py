@@ -25,6 +25,7 @@ from .evaluation import (
     mesh_errors,
     pooled_depth_errors,
 )
+from .files import check_folder
 from .io import (
     array_names,
     load_depth_map,
@@ -117,7 +118,7 @@ def kind_of(path: Path) -> Kind:
     """What a file or folder holds, from its name and table of contents.
 
     Raises:
-        DataError: It does not exist or is of no known kind.
+        DataError: It does not exist, may not be read, or is of no known kind.
 
     Example:
         >>> from aquamvs.comparison import kind_of
@@ -125,6 +126,7 @@ def kind_of(path: Path) -> Kind:
         'true surface'
     """
     if path.is_dir():
+        check_folder(path, "folder of depth maps")
         if any(path.glob("*.npz")):
             return Kind.DEPTHS
     elif path.suffix.lower() == ".npz":

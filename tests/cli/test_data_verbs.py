@@ -1,6 +1,7 @@
 """The verbs around a reconstruction, as a user runs them."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -150,6 +151,30 @@ def test_flags_of_aquamvs_1_name_the_same_folders(
         for flag in ("--video-dir", "--input-dir")
     )
     assert one == two
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("locked", [".", "frame_000001"])
+def test_export_mesh_says_which_folder_it_may_not_read(
+    output: Path, tmp_path: Path, locked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(output, tmp_path / "run" / "frame_000000")
+    folder = tmp_path / "run" / locked
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0)
+    shown(capsys, "export-mesh", tmp_path / "run", "--format", "obj", code=2)
+    folder.chmod(0o700)
+    assert not list(tmp_path.rglob("*.obj"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_evaluate_says_that_it_may_not_read_a_folder(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0)
+    found = shown(capsys, "evaluate", locked, output / "depth_maps", code=2)
+    assert "permission denied" in found["error"]
 
 
 def test_a_mesh_is_simplified_and_never_replaced_by_itself(

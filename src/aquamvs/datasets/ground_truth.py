@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..files import load_json
+from ..files import check_folder, load_json
 from ..io import atomic_path, load_depth_map, open_arrays, save_depth_map
 from ..types import DepthMap
 from .scene import Scene
@@ -183,7 +183,6 @@ def load_ground_truth(dataset_dir: str | Path, frame: int = 0) -> GroundTruth:
 
     Example:
         >>> from aquamvs.datasets import load_ground_truth, make_example
-        >>> from aquamvs.datasets import make_example
         >>> truth = load_ground_truth(make_example("example", scale="tiny"))
         >>> len(truth.cameras), tuple(truth.depth("cam0").shape)
         (5, (150, 200))
@@ -196,6 +195,7 @@ def load_ground_truth(dataset_dir: str | Path, frame: int = 0) -> GroundTruth:
             "rendered datasets have"
         )
     folder = _frame_folder(dataset, frame)
+    check_folder(folder / "depth", "true depth maps")
     paths = sorted((folder / "depth").glob("*.npz"), key=lambda path: (len(path.stem), path.stem))
     if not paths:
         raise DataError(f"{folder / 'depth'} is empty; expected <camera>.npz files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..errors import DataError
@@ -29,8 +30,8 @@ def convert_meshes(
         The files written.
 
     Raises:
-        DataError: There is no mesh, one of them is damaged, a file would replace the mesh that it
-            is made from, or cannot be written.
+        DataError: There is no mesh, a folder may not be read, a mesh is damaged, a file would
+            replace the mesh that it is made from, or cannot be written.
         ConfigError: See :func:`aquamvs.meshing.decimate`.
 
     Example:
@@ -58,4 +59,14 @@ def convert_meshes(
 def _meshes(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
-    return [path for path in sorted(source.rglob("*.ply")) if "face" in ply_elements(path)]
+
+    def refuse(fault: OSError) -> None:
+        raise DataError(f"cannot read the folder {fault.filename}: {fault.strerror}")
+
+    found = [  # unlike glob, walk does not pass over what it may not read
+        Path(folder) / name
+        for folder, _, names in os.walk(source, onerror=refuse)
+        for name in names
+        if name.endswith(".ply")
+    ]
+    return [path for path in sorted(found) if "face" in ply_elements(path)]
