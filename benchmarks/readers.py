@@ -48,6 +48,8 @@ from aquamvs.io import (
 from aquamvs.matching.checkpoints import read_tensors
 from aquamvs.pathways import Stage
 from aquamvs.pipeline.outputs import FrameFolder, is_finished
+from aquamvs.training.data import TRAINING_SEEDS, TrainingScene, training_scene
+from aquamvs.training.rigs import IMAGE_SIZE
 from aquamvs.types import DepthMap, HeightMap, Mesh, PointCloud
 
 _SIZE = (24, 16)
@@ -234,6 +236,22 @@ def _read_provenance(path: Path) -> Any:
         return load_ground_truth(folder)
 
 
+def _training_scene(folder: Path) -> list[bytes]:
+    """Two of a plane: compressed, for damage takes its time over the 17 MB of a rendered one."""
+    shape = (8, IMAGE_SIZE[1], IMAGE_SIZE[0])
+    for depth in (0.5, 1.0):
+        images, depths = np.zeros((*shape, 3), np.uint8), np.full(shape, depth, np.float32)
+        np.savez_compressed(folder / f"{depth}.npz", images=images, depths=depths)
+    return [(folder / f"{depth}.npz").read_bytes() for depth in (0.5, 1.0)]
+
+
+def _read_training_scene(path: Path) -> TrainingScene:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        seed = TRAINING_SEEDS[0]
+        (Path(folder) / f"scene_{seed}.npz").symlink_to(path)
+        return training_scene(seed, Path(folder))
+
+
 def _read_video(path: Path) -> list[torch.Tensor]:
     video = VideoFile(path)
     return [video.read(i) for i in (0, video.frame_count // 2, video.frame_count - 1)]
@@ -253,6 +271,7 @@ READERS = {
     "mesh": Reader(".ply", _mesh, load_mesh),
     "pytorch": Reader(".pt", _pytorch, read_tensors),
     "safetensors": Reader(".safetensors", _safetensors, read_tensors),
+    "training_scene": Reader(".npz", _training_scene, _read_training_scene),
     "dataset_zip": Reader(".zip", _zip, _read_zip),
     "report": Reader(".json", _report, _read_report),
     "avi": Reader(".avi", _video("MJPG", ".avi"), _read_video),

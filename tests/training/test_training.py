@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from aquamvs.errors import DataError
+from aquamvs.io import save_arrays
 from aquamvs.matching.lightglue_network import BUNDLED_DESIGN, load_lightglue, log_assignment
 from aquamvs.matching.sift import detect_sift
 from aquamvs.training import lightglue
@@ -66,6 +67,15 @@ def test_every_view_of_a_scene_overlaps_another(scene):
 def test_a_damaged_scene_is_refused(tmp_path):
     (tmp_path / f"scene_{SEED}.npz").write_bytes(b"not a scene")
     with pytest.raises(DataError, match="delete it, and it is made anew"):
+        training_scene(SEED, tmp_path)
+
+
+def test_a_scene_whose_views_share_nothing_is_refused(tmp_path):
+    shape = (8, 480, 640)
+    arrays = {"images": np.zeros((*shape, 3), np.uint8), "depths": np.full(shape, np.nan)}
+    arrays["depths"] = arrays["depths"].astype(np.float32)
+    save_arrays(tmp_path / f"scene_{SEED}.npz", arrays)
+    with pytest.raises(DataError, match=r"see the same ground.*made anew"):
         training_scene(SEED, tmp_path)
 
 

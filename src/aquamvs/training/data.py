@@ -7,7 +7,6 @@ work folder where one is given) and many pairs are drawn from it.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,12 @@ from torch import Tensor
 from ..calibration import CalibrationData, compute_undistortion_maps, undistort_image
 from ..datasets import Imaging, SceneKind, SceneOptions, make_scene, render_view, true_depth
 from ..datasets.noise import random_stream
-from ..errors import DataError
-from ..io import atomic_path
+from ..errors import AquaMVSError, DataError
+from ..io import open_arrays, save_arrays
 from ..pixels import pixel_grid, to_normalized
 from ..projection import RefractiveProjectionModel
 from ..types import View
-from .rigs import random_rig
+from .rigs import IMAGE_SIZE, random_rig
 
 TRAINING_SEEDS = range(1000, 1040)
 """Scenes to learn from."""
@@ -177,14 +176,16 @@ def training_scene(seed: int, work: Path | None = None) -> TrainingScene:
     if work is None:
         return _assemble(seed, rig, *_render(seed, rig))
     path = work / f"scene_{seed}.npz"
-    if not path.is_file():
+    if not path.exists():
         images, depths = _render(seed, rig)
-        with atomic_path(path) as temporary:
-            np.savez(temporary, images=images, depths=depths)
+        save_arrays(path, {"images": images, "depths": depths})
+    shape = (len(rig.cameras), IMAGE_SIZE[1], IMAGE_SIZE[0])
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return _assemble(seed, rig, archive["images"], archive["depths"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        with open_arrays(path) as arrays:
+            images = arrays.array("images", np.uint8, (*shape, 3)).numpy()
+            depths = arrays.array("depths", np.float32, shape).numpy()
+        return _assemble(seed, rig, images, depths)
+    except AquaMVSError as error:
         raise DataError(
             f"{path} is not a rendered training scene ({error}); delete it, and it is made anew"
         ) from None
@@ -375,6 +376,8 @@ def _assemble(
         for j in range(i + 1, len(views))
         if min(_overlap(views[i], views[j]), _overlap(views[j], views[i])) > _LEAST_OVERLAP
     )
+    if not pairs:
+        raise DataError(f"no two views of training scene {seed} see the same ground")
     return TrainingScene(seed, views, pairs)
 
 
