@@ -141,7 +141,7 @@ def kind_of(path: Path) -> Kind:
         raise DataError(f"{path} does not exist")
     raise DataError(
         f"{path} is neither a depth map, height map or true surface (npz) nor a cloud or mesh "
-        "(ply), nor a folder of depth maps"
+        "(ply), nor a folder of depth maps (such as frame_000000/depth_maps of a run)"
     )
 
 

@@ -106,8 +106,8 @@ def _versions() -> Iterator[Check]:
 
 
 def _machine() -> Iterator[Check]:
-    threads = f"{os.cpu_count()} processors, {torch.get_num_threads()} threads for PyTorch"
-    yield Check("processor", Finding.OK, threads)
+    found = f"{os.cpu_count()} cores; PyTorch uses {torch.get_num_threads()}"
+    yield Check("processor", Finding.OK, found)
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             device = torch.cuda.get_device_properties(index)
@@ -137,8 +137,8 @@ def _weights() -> Iterator[Check]:
     yield Check(
         "network weights",
         Finding.OK if present else Finding.NOTE,
-        f"{', '.join(present) or 'none'} of {len(statuses)} in {statuses[0].path.parent} (the "
-        "surface sweep and matcher_type sift need none)",
+        f"{', '.join(present) or 'none'} of the {len(statuses)} official files in "
+        f"{statuses[0].path.parent} (the bundled ones are part of the package)",
     )
 
 

@@ -146,10 +146,12 @@ def first_config(
         'sparse'
     """
     if match.without_input:
+        others = [*match.not_calibrated, *(path.name for path in match.ignored)]
         raise ConfigError(
-            f"nothing was found for the calibrated cameras {', '.join(match.without_input)}; every "
-            "one needs a video or a folder of images. Change the pattern, or remove them from the "
-            "calibration"
+            f"nothing was found for the calibrated cameras {', '.join(match.without_input)}, but "
+            f"{', '.join(others) or 'nothing else'}; every camera needs a video or a folder of "
+            "images of its name. Choose the folder that holds them, or a --pattern, or remove the "
+            "cameras from the calibration"
         )
     return PipelineConfig(
         calibration_path=Path(calibration_path),

@@ -1,6 +1,7 @@
 """The command line as a user meets it: one message, the right exit code, no traceback."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,19 @@ def test_the_published_dataset_is_fetched_by_its_option(
     monkeypatch.setattr("aquamvs.datasets.fetch_published", fetch)
     assert main(["example", str(tmp_path), "--published", "-q"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "dataset")
+
+
+def test_verbose_tells_what_this_package_does_and_not_what_others_do(
+    tiny_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("aquamvs")
+    try:
+        arguments = ["export-refs", str(tiny_dataset / "config.yaml"), "-v"]
+        assert main([*arguments, "--output-dir", str(tmp_path)]) == 0
+    finally:
+        logger.setLevel(logging.NOTSET)
+    assert f"wrote {tmp_path / 'cam0.png'}" in caplog.messages
+    assert {record.name.split(".")[0] for record in caplog.records} == {"aquamvs"}
 
 
 def test_weights_lists_what_is_present_and_says_how_to_do_without_a_network(

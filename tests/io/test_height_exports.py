@@ -156,5 +156,5 @@ def test_a_missing_package_is_named_with_its_extra(
         if package == "rasterio"
         else partial(save_height_series, tmp_path / "a.zarr", [tmp_path / "a.npz"])
     )
-    with pytest.raises(ConfigError, match=r"install aquamvs\[export\]"):
+    with pytest.raises(ConfigError, match=r"install \"aquamvs\[export\]\""):
         export()

@@ -38,7 +38,7 @@ def bumpy() -> Mesh:
 
 @pytest.mark.skipif(HAS_OPEN3D, reason="Open3D is installed")
 def test_poisson_without_open3d_says_what_to_install() -> None:
-    with pytest.raises(ConfigError, match=r"install aquamvs\[mesh\]"):
+    with pytest.raises(ConfigError, match=r"install \"aquamvs\[mesh\]\""):
         mesh_from_cloud(dome(), method="poisson")
 
 

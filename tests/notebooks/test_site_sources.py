@@ -4,6 +4,7 @@ import ast
 import functools
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,24 +23,82 @@ ERROR_CLASSES = [
 HOLE = "…"
 
 
+_LEAST_LETTERS = 6
+"""Of a quoted message: fewer would fit whatever is printed."""
+
+
+@functools.cache
+def _trees() -> dict[str, ast.Module]:
+    return {
+        path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def _template(node: ast.expr) -> str | None:
+    """A string with a hole for each value, or None where it is no string."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(p.value) if isinstance(p, ast.Constant) else HOLE for p in node.values)
+    return None
+
+
 @functools.cache
 def _string_templates() -> list[str]:
-    """Every string of the package, f-strings with a hole for each value."""
-    templates = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                templates.append(node.value)
-            elif isinstance(node, ast.JoinedStr):
-                parts = (p.value if isinstance(p, ast.Constant) else HOLE for p in node.values)
-                templates.append("".join(str(part) for part in parts))
-    return templates
+    """Every string of the package."""
+    nodes = (
+        node for tree in _trees().values() for node in ast.walk(tree) if isinstance(node, ast.expr)
+    )
+    return [template for template in map(_template, nodes) if template is not None]
 
 
-def _quoted_messages() -> list[str]:
-    """The messages that the page quotes: italic terms that stand alone on a line."""
-    terms = re.findall(r"^(\*.+\*)\n: ", TROUBLESHOOTING, re.MULTILINE)
+def _messages() -> Iterator[tuple[str, str, str]]:
+    """Place, class and template of every error that the package makes."""
+    for place, tree in _trees().items():
+        for call in ast.walk(tree):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+                continue
+            name = call.func.id
+            if name == "ShapeError":  # puts its sentence together itself
+                yield f"{place}:{call.lineno}", name, f"{HOLE} has shape {HOLE}; expected {HOLE}"
+            elif name in ERROR_CLASSES or (place == "files.py" and name == "error"):
+                yield f"{place}:{call.lineno}", name, _said(call.args[0], tree)
+
+
+def _said(argument: ast.expr, tree: ast.Module) -> str:
+    """The template of an error's argument; that of a function's result where one is called."""
+    template = _template(argument)
+    if template is None and isinstance(argument, ast.Call):
+        name = getattr(argument.func, "id", None)
+        for function in tree.body:
+            if isinstance(function, ast.FunctionDef) and function.name == name:
+                returned = (node for node in ast.walk(function) if isinstance(node, ast.Return))
+                template = _template(next(returned).value)
+    assert template is not None, f"no template: {ast.unparse(argument)}"
+    return template
+
+
+@functools.cache
+def _quoted_messages(section: str = "") -> list[str]:
+    """The messages that the page, or its section of one class, quotes.
+
+    They are italic terms that stand alone on a line.
+    """
+    parts = re.split(r"^## .*\(`(\w+)`\)$", TROUBLESHOOTING, flags=re.MULTILINE)
+    texts = dict(zip(parts[1::2], parts[2::2], strict=True))
+    text = texts[section] if section else "".join(texts.values())
+    terms = re.findall(r"^(\*.+\*)\n: ", text, re.MULTILINE)
     return [message for term in terms for message in re.findall(r"\*([^*]+)\*", term)]
+
+
+def _pattern(message: str) -> str:
+    return ".*".join(re.escape(part.strip()) for part in message.split(HOLE))
+
+
+def _has_entry(name: str, template: str) -> bool:
+    quoted = _quoted_messages(name if name in ERROR_CLASSES else "")
+    return any(re.search(_pattern(message), template, re.DOTALL) for message in quoted)
 
 
 @pytest.mark.parametrize("name", ERROR_CLASSES)
@@ -47,14 +106,32 @@ def test_every_error_class_has_a_troubleshooting_entry(name):
     assert re.search(rf"^## .*\(`{name}`\)$", TROUBLESHOOTING, re.MULTILINE)
 
 
-def test_page_quotes_messages():
-    assert len(_quoted_messages()) > len(ERROR_CLASSES)
+def test_every_error_has_a_troubleshooting_entry():
+    passed_on = re.compile(rf"({HOLE}|frame {HOLE}|camera {HOLE}|[,: ])+")  # another error's words
+    faults = [
+        f"{place}: {name}: {template}"
+        for place, name, template in _messages()
+        if not passed_on.fullmatch(template) and not _has_entry(name, template)
+    ]
+    assert not faults, "docs/troubleshooting.md has no entry for\n" + "\n".join(faults)
+
+
+def test_an_error_of_a_new_kind_has_no_entry():
+    assert not _has_entry("DataError", f"the camera {HOLE} has gone swimming; dry it")
+    assert not _has_entry("StageError", f"the mesh of {HOLE} has a leak")
+    assert _has_entry("DataError", f"video {HOLE}: frame {HOLE} cannot be decoded")
+
+
+def test_the_errors_of_the_package_are_found():
+    places = [place for place, _, _ in _messages()]
+    assert len(places) > 250
+    assert sum(place.startswith("io/ply.py:") for place in places) > 10
 
 
 @pytest.mark.parametrize("message", _quoted_messages())
 def test_quoted_message_is_one_that_the_package_prints(message):
-    pattern = ".+".join(re.escape(part.strip()) for part in message.split(HOLE))
-    assert any(re.search(pattern, template, re.DOTALL) for template in _string_templates())
+    assert sum(map(str.isalpha, message)) >= _LEAST_LETTERS
+    assert any(re.search(_pattern(message), each, re.DOTALL) for each in _string_templates())
 
 
 def test_every_public_module_has_an_api_page():

@@ -253,7 +253,10 @@ def add_export_mesh(commands: Commands) -> None:
         "--simplify", type=int, metavar="FACES", help="reduce each mesh to about so many triangles"
     )
     parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="folder to write into (default: beside)"
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder to write into (default: beside each mesh)",
     )
     add_verbosity(parser)
 
@@ -290,7 +293,7 @@ def add_temporal_filter(commands: Commands) -> None:
         type=Path,
         metavar="DIR",
         help="folder to write a folder of PNG files, or a video, per input into (default: "
-        "INPUT_median beside)",
+        "INPUT_median, beside INPUT)",
     )
     parser.add_argument(
         "--format",
@@ -306,10 +309,14 @@ def add_temporal_filter(commands: Commands) -> None:
         type=float,
         default=30.0,
         metavar="HZ",
-        help="of a video made of inputs without timestamps (default 30)",
+        help="of a video whose input has no timestamps (default 30)",
     )
     parser.add_argument(
-        "--window", type=int, default=30, metavar="N", help="frames of a median (default 30)"
+        "--window",
+        type=int,
+        default=30,
+        metavar="N",
+        help="frames that each median is taken over (default 30)",
     )
     parser.add_argument(
         "--framestep", type=int, default=1, metavar="N", help="write every Nth frame (default 1)"

@@ -41,11 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.WARNING,
-        format="%(levelname)s: %(message)s",
-        stream=sys.stderr,
+        level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr
     )
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    if options.verbose:  # not the other packages, which tell of every chunk of an image
+        logging.getLogger("aquamvs").setLevel(logging.DEBUG)
     try:
         return _COMMANDS[options.command](options)
     except AquaMVSError as error:

@@ -36,7 +36,7 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def key_values(data: dict[str, Any]) -> str:
-    """Nested figures as lines of dotted keys and values."""
+    """Nested figures as lines of keys, the outer one first, and values."""
     rows = list(_flat(plain(data), ""))
     width = max((len(key) for key, _ in rows), default=0)
     return "\n".join(f"{key:{width}s}  {value}" for key, value in rows)
@@ -45,6 +45,6 @@ def key_values(data: dict[str, Any]) -> str:
 def _flat(data: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
     for key, value in data.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flat(value, f"{prefix}{key} ")
         elif value is not None:
             yield f"{prefix}{key}", f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -127,9 +127,24 @@ def _add_example(commands: Commands) -> None:
         help="tiny: 5 cameras of 200 x 150; small: 5 of 400 x 300; medium: 13 of 800 x 600; "
         "full: 13 of 1600 x 1200 (default small)",
     )
-    parser.add_argument("--scene", choices=SCENES, default="bower", help="scene (default bower)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random")
-    parser.add_argument("--frames", type=int, default=1, metavar="N", help="number of frames")
+    parser.add_argument(
+        "--scene",
+        choices=SCENES,
+        default="bower",
+        help="bower: sand with a cichlid's bower, pebbles and rocks; low_texture: the same "
+        "with little contrast; boxes: vertical walls; board: a calibration board over sand; "
+        "plane: a textured plane (default bower)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of everything random: another seed, another scene (default 0)",
+    )
+    parser.add_argument(
+        "--frames", type=int, default=1, metavar="N", help="number of frames (default 1)"
+    )
     parser.add_argument("--masks", action="store_true", help="also write masks")
     parser.add_argument(
         "--published",

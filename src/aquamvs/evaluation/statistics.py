@@ -28,7 +28,7 @@ class ErrorStatistics:
         rms: Root of the mean square, metres.
         p90: 90th percentile of the absolute error, metres.
         p95: 95th percentile of the absolute error, metres.
-        max_abs: Largest the absolute error, metres.
+        max_abs: Largest absolute error, metres.
         bias: Mean of the signed error, metres.
         beyond: Threshold in metres to the fraction of errors beyond it.
         median_over_limit: Median of absolute error over limit, divided by 0.6745: 1 for normal

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from ..errors import DataError
 
+_LOGGER = logging.getLogger(__name__)
 _MARK = ".tmp"
 _LEFTOVER = re.compile(rf"\..*\.\d+{re.escape(_MARK)}(\.\w+)?")
 
@@ -51,6 +53,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             sync(temporary)
             os.replace(temporary, path)
             sync(path.parent)
+            _LOGGER.debug("wrote %s", path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

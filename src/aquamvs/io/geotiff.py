@@ -47,7 +47,7 @@ def save_geotiff(path: str | Path, height_map: HeightMap) -> None:
         from rasterio.transform import from_origin
     except ImportError:
         raise ConfigError(
-            "GeoTIFF needs rasterio; install the extra: pip install aquamvs[export]"
+            'GeoTIFF needs rasterio; install the extra: pip install "aquamvs[export]"'
         ) from None
     rows, columns = height_map.z.shape
     spacing = height_map.spacing

@@ -79,7 +79,7 @@ def save_height_series(
     except ImportError:
         raise ConfigError(
             "a series of height maps needs xarray and zarr; install the extra: "
-            "pip install aquamvs[export]"
+            'pip install "aquamvs[export]"'
         ) from None
     del xarray, zarr
     path = Path(path)

@@ -31,7 +31,9 @@ def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     if path.exists() and not path.is_dir():
         raise DataError(f"{path} is a file; expected a folder that does not exist yet")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise DataError(f"{path} is not empty; choose another folder or ask to overwrite it")
+        raise DataError(
+            f"{path} is not empty; choose another folder or ask to overwrite it (--overwrite)"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))

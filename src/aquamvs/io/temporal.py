@@ -75,7 +75,10 @@ def _check_lengths(source: FrameSource, window: int, step: int, window_step: int
     if window_step > window:
         raise ConfigError(f"window_step is {window_step}; expected at most the window, {window}")
     if window > source.frame_count:
-        raise ConfigError(f"window is {window} frames, but {source.path} has {source.frame_count}")
+        raise ConfigError(
+            f"window is {window} frames, but {source.path} has {source.frame_count}; choose a "
+            "smaller one"
+        )
 
 
 def _levels(source: FrameSource, index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

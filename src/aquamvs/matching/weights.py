@@ -185,7 +185,9 @@ def weights_table() -> str:
         f"{name:{widths[0]}s}  {size:>{widths[1]}s}  {state:{widths[2]}s}  {licence}"
         for name, size, state, licence in rows
     ]
-    return "\n".join([*lines, f"official weights are looked for in {weights_folder()}"])
+    return "\n".join(
+        [*lines, f"official weights are looked for in {weights_folder()}; --fetch NAME downloads"]
+    )
 
 
 def _state(status: WeightsStatus) -> str:

@@ -81,7 +81,7 @@ def require_method(method: str) -> None:
     if method == MeshMethod.POISSON and importlib.util.find_spec("open3d") is None:
         raise ConfigError(
             "reconstruction.surface_method: Poisson meshing needs Open3D, which is not installed; "
-            "install aquamvs[mesh] or choose the method heightfield"
+            'install the extra: pip install "aquamvs[mesh]", or choose the method heightfield'
         )
 
 

@@ -61,5 +61,5 @@ def require_decimation() -> None:
     if importlib.util.find_spec("fast_simplification") is None:
         raise ConfigError(
             "mesh simplification needs the package fast-simplification; install the extra: "
-            "pip install aquamvs[mesh]"
+            'pip install "aquamvs[mesh]"'
         )

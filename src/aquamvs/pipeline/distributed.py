@@ -65,7 +65,7 @@ def connect(
         from distributed import Client, LocalCluster
     except ImportError:
         raise ConfigError(
-            "running frames in parallel needs Dask; install the extra: pip install aquamvs[dask]"
+            'running frames in parallel needs Dask; install the extra: pip install "aquamvs[dask]"'
         ) from None
     if workers is None:
         try:

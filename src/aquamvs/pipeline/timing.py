@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 import sys
 import threading
@@ -16,6 +17,7 @@ import torch
 
 from ..pathways import Stage
 
+_LOGGER = logging.getLogger(__name__)
 _SAMPLING_INTERVAL_S = 0.02
 _MEGABYTE = 1 << 20
 
@@ -110,9 +112,11 @@ class StageRecorder:
         if cuda:
             peak += torch.cuda.max_memory_allocated(self._device)
         _return_freed_memory()
+        seconds = time.perf_counter() - wall
+        _LOGGER.info("%s: %.2f s, peak memory %.0f MiB", name, seconds, peak / _MEGABYTE)
         before = self._stages.get(name, StageTiming(0.0, 0.0, 0.0))
         self._stages[name] = StageTiming(
-            before.wall_time_ms + 1e3 * (time.perf_counter() - wall),
+            before.wall_time_ms + 1e3 * seconds,
             before.cpu_time_ms + 1e3 * (time.process_time() - cpu),
             max(before.peak_memory_mb, peak / _MEGABYTE),
         )
