@@ -210,5 +210,5 @@ print(completed.stdout)
 # ## Next Steps
 #
 # - [Why water matters](refraction.ipynb) shows what a wrong water level does to a surface.
-# - [End-to-end reconstruction in Python](notebook.ipynb) explains the height map's making.
+# - [End-to-end reconstruction in Python](notebook.ipynb) shows how a height map is made.
 # - `aquamvs change --help`, or the [command line guide](../cli_guide.rst).

@@ -231,7 +231,7 @@ print(
 # Where the scene is a bed seen from above, there is a shorter way without any matches: the surface
 # sweep moves a height map up and down until all cameras agree. Bright is high, and the lines join
 # places of equal height. The middle panel is the error against the truth: look for the relief in
-# it. Where the relief does not show, it was measured rightly.
+# it. Where the relief does not show, it was measured correctly.
 
 # %%
 height_map = sweep_surface(views)
@@ -291,5 +291,5 @@ for path in sorted(finished.folder.root.rglob("*.*")):
 # - [Benchmarking Reconstruction Pathways](benchmark.ipynb) runs all pathways on one frame and helps
 #   to choose.
 # - [Conventions](../conventions.md) is the one page on frames, pixels and units.
-# - To reconstruct your own images, write a `config.yaml`: see
-#   [Configuration](../configuration.rst).
+# - To reconstruct your own images, let `aquamvs init` write a `config.yaml`: see
+#   [Bring your own rig](../own_rig.md).

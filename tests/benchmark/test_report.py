@@ -192,7 +192,7 @@ def test_every_form_shows_the_same_cells(tmp_path: Path) -> None:
     console, markdown = format_console_table(result), format_markdown_report(result)
     html_rows = [cells for cells in page(result, tmp_path).rows if cells]
     for table in benchmark_tables(result):
-        for row in result.results:
+        for row in table.rows:
             cells = [column.cell(row) for column in table.columns]
             assert f"| {' | '.join(cells)} |" in markdown
             assert cells in html_rows
@@ -226,6 +226,14 @@ def test_a_failed_row_says_why_and_holds_no_zeros(tmp_path: Path) -> None:
 def test_without_ground_truth_there_are_no_accuracy_tables() -> None:
     titles = [t.title for t in benchmark_tables(benchmark(replace(full_row(), accuracy=None)))]
     assert titles == ["Results", "Stage times"]
+
+
+def test_only_the_first_table_names_pathways_of_which_nothing_is_known() -> None:
+    silent = replace(failed_row(), timing=Timing({}))
+    first, *others = benchmark_tables(benchmark(full_row(), silent))
+    assert [row.pathway_name for row in first.rows] == ["LightGlue + full", "RoMa + full"]
+    assert others
+    assert all([row.pathway_name for row in t.rows] == ["LightGlue + full"] for t in others)
 
 
 def test_stages_stand_in_the_order_in_which_they_run() -> None:

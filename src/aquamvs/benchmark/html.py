@@ -52,7 +52,7 @@ def format_html_report(
         title=escape(f"AquaMVS benchmark of frame {result.frame}"),
         facts=_facts(result),
         failures=_failures(result),
-        tables="\n".join(_table(table, result) for table in tables),
+        tables="\n".join(_table(table) for table in tables),
         figures="\n".join(images),
         legend=escape(LEGEND),
     )
@@ -80,10 +80,10 @@ def _failures(result: BenchmarkResult) -> str:
     return f'<section class="failed" role="alert"><h2>{count}</h2><ul>{items}</ul></section>'
 
 
-def _table(table: Table, result: BenchmarkResult) -> str:
+def _table(table: Table) -> str:
     heads = "".join(_head(column) for column in table.columns)
     rows = []
-    for row in result.results:
+    for row in table.rows:
         first, *others = table.columns
         cells = f'<th scope="row">{escape(first.cell(row))}</th>'
         cells += "".join(

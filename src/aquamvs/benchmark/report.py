@@ -3,6 +3,7 @@
 import textwrap
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def format_console_table(result: BenchmarkResult) -> str:
     """
     blocks = [f"Benchmark of frame {result.frame} ({_ascii(str(result.config_path))})"]
     for table in benchmark_tables(result):
-        blocks += [_console(part, result) for part in _parts(table, result)]
+        blocks += [_console(part) for part in _parts(table)]
     if result.failed:
         lines = ["Failed"]
         for row in result.failed:
@@ -84,7 +85,7 @@ def format_markdown_report(result: BenchmarkResult) -> str:
         headers = [_markdown(_header(column)) for column in table.columns]
         rules = ["---:" if column.is_number else "---" for column in table.columns]
         lines += ["", f"## {table.title}", "", _row(headers), _row(rules)]
-        for row in result.results:
+        for row in table.rows:
             lines.append(_row([_markdown(column.cell(row)) for column in table.columns]))
     if result.failed:
         lines += ["", "## Failed", ""]
@@ -185,9 +186,9 @@ def _ascii(text: str) -> str:
     return plain.encode("ascii", "replace").decode("ascii")
 
 
-def _widths(table: Table, result: BenchmarkResult) -> list[int]:
+def _widths(table: Table) -> list[int]:
     return [
-        max(len(cell) for cell in (*_head(column), *(_cell(column, row) for row in result.results)))
+        max(len(cell) for cell in (*_head(column), *(_cell(column, row) for row in table.rows)))
         for column in table.columns
     ]
 
@@ -204,21 +205,21 @@ def _cell(column: Column, row: PathwayResult) -> str:
     return text[: _NAME_WIDTH - 3] + "..."
 
 
-def _parts(table: Table, result: BenchmarkResult) -> list[Table]:
+def _parts(table: Table) -> list[Table]:
     """The table, cut into several that repeat the first column where it is too wide."""
     first, *others = table.columns
-    widths = dict(zip(table.columns, _widths(table, result), strict=True))
+    widths = dict(zip(table.columns, _widths(table), strict=True))
     parts: list[list[Column]] = [[first]]
     for column in others:
         wide = sum(widths[used] + 2 for used in parts[-1]) + widths[column] > CONSOLE_WIDTH
         if wide and len(parts[-1]) > 1:
             parts.append([first])
         parts[-1].append(column)
-    return [Table(table.title, tuple(part)) for part in parts]
+    return [replace(table, columns=tuple(part)) for part in parts]
 
 
-def _console(table: Table, result: BenchmarkResult) -> str:
-    widths = _widths(table, result)
+def _console(table: Table) -> str:
+    widths = _widths(table)
 
     def line(cells: list[str]) -> str:
         aligned = [
@@ -233,5 +234,5 @@ def _console(table: Table, result: BenchmarkResult) -> str:
     lines = [_ascii(table.title)]
     lines += [line(list(words)) for words in zip(*heads, strict=True) if any(words)]
     lines.append("  ".join("-" * width for width in widths))
-    lines += [line([_cell(column, row) for column in table.columns]) for row in result.results]
+    lines += [line([_cell(column, row) for column in table.columns]) for row in table.rows]
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """The tables of a benchmark report, defined once for the console, Markdown and HTML."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..pathways import Stage
@@ -50,10 +50,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A titled table over the pathways of a benchmark."""
+    """A titled table of a benchmark's pathways."""
 
     title: str
     columns: tuple[Column, ...]
+    rows: tuple[PathwayResult, ...]
 
 
 def benchmark_tables(result: BenchmarkResult) -> list[Table]:
@@ -63,27 +64,28 @@ def benchmark_tables(result: BenchmarkResult) -> list[Table]:
         result: The benchmark.
 
     Returns:
-        Tables in the order of a report. Columns that no row fills are left out.
+        Tables in the order of a report. Columns that no row fills are left out, and, but for the
+        first table, rows that fill no column.
     """
-    tables = [
-        Table("Results", _RESULTS),
-        Table("Stage times", (_NAME, *(_stage_column(stage) for stage in Stage))),
-        Table("Depth maps against ground truth", (_NAME, *_surface_columns(_depth))),
-        Table("Height map against ground truth", (_NAME, *_surface_columns(_height))),
-        Table(_CLOUD_TITLE, (_NAME, *_cloud_columns(result))),
-    ]
-    filled = []
-    for table in tables:
-        columns = tuple(
-            column
-            for column in table.columns
-            if not column.is_number
-            or any(column.cell(row) != MISSING for row in result.results)
-            or column in _ALWAYS
-        )
-        if any(column.is_number for column in columns):
-            filled.append(Table(table.title, columns))
-    return filled
+    found = {
+        "Stage times": tuple(_stage_column(stage) for stage in Stage),
+        "Depth maps against ground truth": _surface_columns(_depth),
+        "Height map against ground truth": _surface_columns(_height),
+        _CLOUD_TITLE: _cloud_columns(result),
+    }
+    rows = tuple(result.results)
+    shown = tuple(c for c in _RESULTS if not c.is_number or c in _ALWAYS or _fills(c, rows))
+    tables = [Table("Results", shown, rows)]
+    for title, columns in found.items():
+        filled = tuple(column for column in columns if _fills(column, rows))
+        filling = tuple(row for row in rows if any(_fills(column, (row,)) for column in filled))
+        if filled:
+            tables.append(Table(title, (_NAME, *filled), filling))
+    return tables
+
+
+def _fills(column: Column, rows: Sequence[PathwayResult]) -> bool:
+    return any(column.cell(row) != MISSING for row in rows)
 
 
 def _fixed(digits: int, scale: float = 1.0) -> Callable[[Value], str]:
