@@ -29,6 +29,7 @@ exclude_patterns = ["_build", "_ext", "notebook_tools", "jupyter_execute", "**.i
 nb_execution_mode = "off"
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+smartquotes_action = "q"  # no dashes: options would be quoted as they are not typed
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

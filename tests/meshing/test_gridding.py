@@ -97,6 +97,18 @@ def test_order_of_points_does_not_matter() -> None:
     torch.testing.assert_close(one.z, other.z, equal_nan=True, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("at_once", [1, 7, 100])
+def test_cells_made_in_parts_are_the_same(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = scattered(400, (0.3, 0.1))
+    cloud.points[:50] = cloud.points[0]  # more in one cell than are made at once
+    whole = grid_cloud(cloud, 0.01)
+    monkeypatch.setattr("aquamvs.meshing.gridding._POINTS_AT_ONCE", at_once)
+    parts = grid_cloud(cloud, 0.01)
+    for field in dataclasses.fields(whole):
+        mine, other = (getattr(each, field.name) for each in (whole, parts))
+        assert torch.equal(torch.as_tensor(mine).nan_to_num(), torch.as_tensor(other).nan_to_num())
+
+
 def test_grid_moves_with_the_cloud() -> None:
     """No cell is anchored in the world."""
     cloud = scattered(2000)

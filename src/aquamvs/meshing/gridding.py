@@ -24,6 +24,8 @@ _NEIGHBOURS = 4
 """The fourth neighbour lies one cell away on a square grid, and as far on average in a random
 cloud of the same density (1.1 cells)."""
 _SPACING_SAMPLES = 20_000
+_POINTS_AT_ONCE = 1 << 17
+"""Points whose cells are made together: bounds memory."""
 
 
 def point_spacing(cloud: PointCloud) -> float:
@@ -87,8 +89,8 @@ def grid_cloud(cloud: PointCloud, spacing: float | None = None, *, max_gap: int 
     spacing = point_spacing(cloud) if spacing is None else spacing
     if not 0 < spacing < float("inf"):
         raise ConfigError(f"grid spacing is {spacing} m; expected a positive length")
-    points = cloud.points.detach().cpu().double().numpy()
-    low, high = points[:, :2].min(0), points[:, :2].max(0)
+    xy = cloud.points[:, :2].detach().cpu().numpy()
+    low, high = xy.min(0).astype(np.float64), xy.max(0).astype(np.float64)
     columns, rows = (int(n) + 1 for n in np.round((high - low) / spacing))
     if rows * columns > _MAX_CELLS:
         raise ConfigError(
@@ -117,16 +119,37 @@ class _Cells:
 
     Attributes:
         number: Flat cell numbers, ascending, shape (M,).
-        values: z, sigma, confidence, view count, red, green, blue, shape (7, M).
+        values: z, sigma, confidence, view count, red, green, blue, shape (7, M), float32.
     """
 
     number: NDArray[np.int64]
-    values: NDArray[np.float64]
+    values: NDArray[np.float32]
 
     @staticmethod
     def of(cloud: PointCloud, low: NDArray[np.float64], spacing: float, columns: int) -> "_Cells":
+        """The cells of a cloud, made in parts that share none."""
+        xy = cloud.points[:, :2].detach().cpu().numpy()
+        place = np.round((xy - low) / spacing).astype(np.int32)
+        number = place[:, 1].astype(np.int64) * columns + place[:, 0]
+        order = np.argsort(number, kind="stable")
+        starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+        wanted = np.arange(0, len(order), _POINTS_AT_ONCE)
+        ends = np.unique(starts[np.searchsorted(starts, wanted, side="right") - 1])
+        parts = [
+            _Cells._of_some(cloud, torch.from_numpy(some), low, spacing, columns)
+            for some in np.split(order, ends[1:])
+        ]
+        return _Cells(
+            np.concatenate([part.number for part in parts]),
+            np.concatenate([part.values for part in parts], axis=1),
+        )
+
+    @staticmethod
+    def _of_some(
+        cloud: PointCloud, some: Tensor, low: NDArray[np.float64], spacing: float, columns: int
+    ) -> "_Cells":
         points, normals, sigma, color, confidence, views = (
-            each.detach().cpu().double().numpy()
+            each.detach().cpu()[some].double().numpy()
             for each in (
                 cloud.points,
                 cloud.normals,
@@ -154,7 +177,7 @@ class _Cells:
         rows = np.vstack([z, sigma, confidence, others])
         rows[:, ~inlier] = 0.0
         means = [np.bincount(cell, weight * row) for row in rows]
-        return _Cells(number[first], np.stack(means).astype(np.float64))
+        return _Cells(number[first], np.stack(means).astype(np.float32))
 
     def channels(self, rows: int, columns: int) -> Tensor:
         """The values on the whole grid, shape (7, rows, columns), float32; NaN without points."""
@@ -187,32 +210,68 @@ def fill_small_gaps(channels: Tensor, max_gap: int, spacing: float) -> Tensor:
     """
     if max_gap == 0:
         return channels
-    across = _bridges(channels, max_gap, spacing)
-    down = [x.transpose(-1, -2) for x in _bridges(channels.transpose(-1, -2), max_gap, spacing)]
-    weight = across[2] + down[2]
-    bridged = weight > 0
-    mean = (across[2] * across[0] + down[2] * down[0]) / weight
-    worst = torch.maximum(across[1], down[1])
-    mean[1:4] = worst * channels.new_tensor(_WORST_SIGN)[:, None, None]
-    return torch.where(bridged, mean, channels)
+    across = _Runs.of(channels[0], max_gap, spacing)
+    down = _Runs.of(channels[0].T, max_gap, spacing).transposed()
+    cells = torch.nonzero(across.near | down.near, as_tuple=True)
+    bridges = [_bridge(channels, runs, cells) for runs in (across, down)]
+    (linear, worst, weight), (linear_down, worst_down, weight_down) = bridges
+    mean = (weight * linear + weight_down * linear_down) / (weight + weight_down)
+    mean[1:4] = torch.maximum(worst, worst_down) * channels.new_tensor(_WORST_SIGN)[:, None]
+    filled = channels.clone()
+    filled[:, cells[0], cells[1]] = mean
+    return filled
 
 
-def _bridges(channels: Tensor, max_gap: int, spacing: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Linear values, the worse of both ends' qualities and weights, along the last dimension."""
-    known = torch.isfinite(channels[0])
-    columns = channels.shape[-1]
-    place = torch.arange(columns, device=channels.device).expand(known.shape)
-    left = torch.where(known, place, -1).cummax(-1).values
-    right = torch.where(known, place, columns).flip(-1).cummin(-1).values.flip(-1)
-    run = right - left
-    near = ~known & (left >= 0) & (right < columns) & (run <= max_gap + 1)
-    ends = [
-        channels.gather(-1, end.clamp(0, columns - 1).expand(channels.shape))
-        for end in (left, right)
-    ]
-    near &= (ends[1][0] - ends[0][0]).abs() <= _MAX_BRIDGE_SLOPE * spacing * run
-    t = (place - left) / run.clamp(min=1)
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Runs of unknown cells along one direction of a grid, all of shape (rows, columns).
+
+    Attributes:
+        near: Cells of runs that are bridged, bool.
+        before: Cells from the run's known cell before to this one, int32.
+        length: Cells from one known end to the other, int32.
+        along: 1 along rows, 0 along columns.
+    """
+
+    near: Tensor
+    before: Tensor
+    length: Tensor
+    along: int = 1
+
+    @staticmethod
+    def of(z: Tensor, max_gap: int, spacing: float) -> "_Runs":
+        """Runs along the rows."""
+        known = torch.isfinite(z)
+        columns = z.shape[1]
+        place = torch.arange(columns, device=z.device, dtype=torch.int32).expand(known.shape)
+        left = torch.where(known, place, -1).cummax(-1).values
+        right = torch.where(known, place, columns).flip(-1).cummin(-1).values.flip(-1)
+        run = right - left
+        near = ~known & (left >= 0) & (right < columns) & (run <= max_gap + 1)
+        first, last = (z.gather(-1, end.clamp(0, columns - 1).long()) for end in (left, right))
+        near &= (last - first).abs() <= _MAX_BRIDGE_SLOPE * spacing * run
+        return _Runs(near, place - left, run)
+
+    def transposed(self) -> "_Runs":
+        """The same of the transposed grid."""
+        return _Runs(self.near.T, self.before.T, self.length.T, 1 - self.along)
+
+
+def _bridge(
+    channels: Tensor, runs: _Runs, cells: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Linear values (7, M), the worse of both ends' qualities (3, M) and weights (M,) of cells.
+
+    Cells that no run of this direction bridges have no weight.
+    """
+    near, before, length = runs.near[cells], runs.before[cells].long(), runs.length[cells].long()
+    ends = []
+    for step in (-before, length - before):
+        place = list(cells)
+        place[runs.along] = torch.where(near, place[runs.along] + step, place[runs.along])
+        ends.append(channels[:, place[0], place[1]])
+    t = before / length.clamp(min=1)
     linear = torch.where(near, ends[0] + t * (ends[1] - ends[0]), 0.0)
-    sign = channels.new_tensor(_WORST_SIGN)[:, None, None]
+    sign = channels.new_tensor(_WORST_SIGN)[:, None]
     worst = torch.maximum(*(end[1:4] * sign for end in ends))
-    return linear, torch.where(near, worst, -torch.inf), near / run.clamp(min=1)
+    return linear, torch.where(near, worst, -torch.inf), near / length.clamp(min=1)

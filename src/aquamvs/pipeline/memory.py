@@ -41,7 +41,7 @@ class _Cost:
 
 _COSTS = {
     PipelineMode.SPARSE: _Cost(440, 52),
-    PipelineMode.FULL: _Cost(470, 55, bytes_per_view_pixel=700, meshing_bytes_per_pixel=180),
+    PipelineMode.FULL: _Cost(470, 55, bytes_per_view_pixel=700, meshing_bytes_per_pixel=118),
     PipelineMode.SURFACE: _Cost(510, 66, bytes_per_cell=78),
 }
 _NETWORK_MB = {MatcherType.LIGHTGLUE: 60.0, MatcherType.ROMA: 360.0}

@@ -272,30 +272,13 @@ def _densify(
     recorder: StageRecorder,
     progress: Progress,
 ) -> Reconstruction:
-    section = config.reconstruction
-    options = {
-        "num_depths": section.num_depths,
-        "window_radius": section.window_size // 2,
-        "min_confidence": section.min_confidence,
-    }
-    fusion = FusionOptions(min_consistent_views=section.min_consistent_views)
-    stage = Stage.DEPTH_ESTIMATION
-    with recorder.stage(stage):
-        engine = create_engine("patchmatch", options)
-        ranges = depth_range_per_view(sparse, views, margin=section.depth_margin)
-        raw = [
-            engine.estimate(
-                view,
-                [views[pair.source] for pair in pairs if pair.reference == view.name],
-                ranges[view.name],
-                sparse.points,
-            )
-            for view in _counted(views.references, stage, len(views.references), progress)
-        ]
+    raw = _depth_maps(views, pairs, sparse, config, recorder, progress)
+    fusion = FusionOptions(min_consistent_views=config.reconstruction.min_consistent_views)
     with recorder.stage(Stage.FUSION):
         progress(Stage.FUSION, 0, 2)
         consistency = consistency_maps(views.views, raw, fusion)
         depth_maps = filter_depth_maps(views.views, raw, fusion, consistency=consistency)
+        del raw  # as large as the images
         progress(Stage.FUSION, 1, 2)
         cloud = fuse(views.views, depth_maps, fusion, consistency=consistency)
         progress(Stage.FUSION, 2, 2)
@@ -304,9 +287,42 @@ def _densify(
                 "no point was confirmed by a second view; check images, calibration and "
                 "reconstruction.min_confidence"
             )
+    if not config.runtime.save_consistency_maps:
+        consistency = ()
     mesh = _mesh(cloud, config, recorder, progress)
-    wanted = consistency if config.runtime.save_consistency_maps else ()
-    return Reconstruction(cloud, mesh, depth_maps=depth_maps, sparse=sparse, consistency=wanted)
+    return Reconstruction(
+        cloud, mesh, depth_maps=depth_maps, sparse=sparse, consistency=consistency
+    )
+
+
+def _depth_maps(
+    views: UndistortedViews,
+    pairs: tuple[Pair, ...],
+    sparse: SparseCloud,
+    config: PipelineConfig,
+    recorder: StageRecorder,
+    progress: Progress,
+) -> list[DepthMap]:
+    """Of every reference view, before the views have been asked whether they agree."""
+    section = config.reconstruction
+    options = {
+        "num_depths": section.num_depths,
+        "window_radius": section.window_size // 2,
+        "min_confidence": section.min_confidence,
+    }
+    stage = Stage.DEPTH_ESTIMATION
+    with recorder.stage(stage):
+        engine = create_engine("patchmatch", options)
+        ranges = depth_range_per_view(sparse, views, margin=section.depth_margin)
+        return [
+            engine.estimate(
+                view,
+                [views[pair.source] for pair in pairs if pair.reference == view.name],
+                ranges[view.name],
+                sparse.points,
+            )
+            for view in _counted(views.references, stage, len(views.references), progress)
+        ]
 
 
 def _sweep(

@@ -266,7 +266,7 @@ class Pipeline:
         Raises:
             AquaMVSError: The frame cannot be read, reconstructed or written.
         """
-        _LOGGER.info("frame %d: %s", frame, self.config.pathway.name)
+        _LOGGER.debug("frame %d: %s", frame, self.config.pathway.name)
         recorder = StageRecorder(self.config.runtime.device)
         with recorder.stage(Stage.UNDISTORTION):
             progress(Stage.UNDISTORTION, 0, 1)

@@ -113,7 +113,7 @@ class StageRecorder:
             peak += torch.cuda.max_memory_allocated(self._device)
         _return_freed_memory()
         seconds = time.perf_counter() - wall
-        _LOGGER.info("%s: %.2f s, peak memory %.0f MiB", name, seconds, peak / _MEGABYTE)
+        _LOGGER.debug("%s: %.2f s, peak memory %.0f MiB", name, seconds, peak / _MEGABYTE)
         before = self._stages.get(name, StageTiming(0.0, 0.0, 0.0))
         self._stages[name] = StageTiming(
             before.wall_time_ms + 1e3 * seconds,
