@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..io import cache_folder
+from ..io.cache import failure_reason
 from ..io.storage import new_folder
 from .archive import extract_zip
 
@@ -63,8 +64,9 @@ def _download(cache: Path, *, progress: bool) -> Path:
             return Path(fetcher.fetch(ARCHIVE, downloader=downloader))
     except (requests.RequestException, OSError) as error:
         raise DataError(
-            f"cannot fetch {ARCHIVE} of doi:{DOI}: {error}; connect to the network, or download it "
-            f"from https://doi.org/{DOI} and unzip it into {cache / Path(ARCHIVE).stem}, or make a "
+            f"cannot fetch {ARCHIVE} of doi:{DOI}: {failure_reason(error)}; connect to the "
+            f"network, or download it from https://doi.org/{DOI} and unzip it into "
+            f"{cache / Path(ARCHIVE).stem}, or make a "
             "rendered dataset with `aquamvs example`"
         ) from None
     except (ValueError, KeyError) as error:  # a wrong checksum; an answer that is no record

@@ -17,6 +17,7 @@ from typing import Final
 
 from ..errors import WeightsError
 from ..io import CACHE_VARIABLE, cache_folder
+from ..io.cache import failure_reason
 from .bundled import BUNDLED, BUNDLED_MODELS, bundled_file
 
 _TIMEOUT_S = 30
@@ -310,8 +311,8 @@ def _download(file: WeightsFile, target: Path, *, progress: bool) -> None:
             f"{file.filename} ({' '.join(str(error).split())}); nothing was kept"
         ) from None
     except OSError as error:  # no network, no such page, no room, a cache that is not writable
-        reason = " ".join(str(error).split())
-        raise WeightsError(_missing(file, target, f"the download failed: {reason}")) from None
+        reason = f"the download failed: {failure_reason(error)}"
+        raise WeightsError(_missing(file, target, reason)) from None
 
 
 def _missing(file: WeightsFile, target: Path, reason: str) -> str:
