@@ -147,11 +147,11 @@ def first_config(
     """
     if match.without_input:
         others = [*match.not_calibrated, *(path.name for path in match.ignored)]
+        found = f" (there are: {', '.join(others)})" if others else ""
         raise ConfigError(
-            f"nothing was found for the calibrated cameras {', '.join(match.without_input)}, but "
-            f"{', '.join(others) or 'nothing else'}; every camera needs a video or a folder of "
-            "images of its name. Choose the folder that holds them, or a --pattern, or remove the "
-            "cameras from the calibration"
+            f"nothing was found for the calibrated cameras {', '.join(match.without_input)}{found}"
+            "; every camera needs a video or a folder of images of its name. Choose the folder "
+            "that holds them, or a --pattern, or remove the cameras from the calibration"
         )
     return PipelineConfig(
         calibration_path=Path(calibration_path),
