@@ -72,3 +72,17 @@ def test_rays_that_meet_nothing_known_are_nan() -> None:
     assert (at[..., 0][torch.isfinite(depth)] <= edge + 1e-9).all()
     nothing, _ = SurfaceRays(torch.full_like(z, torch.nan), GRID).meet(*points)
     assert torch.isnan(nothing).all()
+
+
+def test_what_stands_in_a_gap_hides_the_bed_behind_it() -> None:
+    """The middle of the block's top is unknown; its rim is not."""
+    z = block()
+    x, y = GRID.axes(torch.zeros((), dtype=F64))
+    gap = ((x[None] - 0.2).abs() < 0.03) & (y[:, None].abs() < 0.03)
+    rays = MODEL.cast_ray(pixel_grid((200, 150), dtype=F64))
+    _, cell = SurfaceRays(z, GRID).meet(*rays)
+    into_gap = (cell >= 0) & gap.flatten()[cell.clamp(min=0)]
+    assert into_gap.sum() > 20
+    z[gap] = torch.nan
+    depth, _ = SurfaceRays(z, GRID).meet(*rays)
+    assert torch.isnan(depth[into_gap]).double().mean() > 0.9

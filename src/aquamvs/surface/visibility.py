@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..numerics.acceleration import has_kernels
+from ..numerics.filters import fill_gaps
 from ..projection import RefractiveProjectionModel
 from .grid import Grid
 from .tiles import Tile
@@ -138,8 +139,8 @@ class SurfaceRays:
         known = z[self._known]
         self._empty = len(known) == 0
         self._top, self._bottom = (0.0, 0.0) if self._empty else map(float, known.aminmax())
-        # A ray passes over what is not known.
-        self._solid = torch.where(self._known, z, self._bottom + 1.0).contiguous()
+        # Something stands in a gap, and may hide what is behind: a ray ends at the bridge over it.
+        self._solid = z if self._empty else fill_gaps(z).contiguous()
         self._highest: Tensor | None = None
 
     def meet(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
