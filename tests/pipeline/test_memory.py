@@ -40,7 +40,7 @@ def test_without_a_limit_the_tiles_of_all_threads_count(dataset: Path) -> None:
 def test_tiles_shrink_and_workers_wait_until_a_frame_fits(dataset: Path) -> None:
     whole_mb = without_tiles_mb(dataset)
     found = []
-    for tiles_mb in (1000, 40, 20, 10, 3, 1.5):
+    for tiles_mb in (1000, 40, 20, 10, 3, 1.6):
         limit_mb = whole_mb + tiles_mb
         memory = predict_memory(limited(dataset, limit_mb / 1024).inputs, threads=16)
         assert memory.peak_mb <= limit_mb

@@ -31,7 +31,7 @@ _LEAST_OWN = 0.05
 would carry on whatever slope the surface had before."""
 _CHANCE_SIGMAS = 4.5
 """A cell counts as matched if its mean ZNCC exceeds chance by this many standard deviations."""
-_LOOSEST_MATCH_PX = 0.3
+_LOOSEST_MATCH_PX = 0.4
 """A height that is less certain than this, as image motion, is no match."""
 _STRAY = 2.0
 """A cell that stands this many cells off the median of its neighbours is a stray match, and so is
