@@ -153,3 +153,8 @@ def test_strays_and_specks_are_found_and_slopes_are_not() -> None:
     plateau = slope.clone()
     plateau[20:40, 20:40] += 20
     assert not specks(plateau, 3.0, 50)[22:38, 22:38].any()
+    few = torch.zeros_like(plateau, dtype=torch.bool)
+    few[22:24] = True
+    few[:, :19] = True
+    assert specks(plateau, 3.0, 50, few)[22:38, 22:38].all()
+    assert not specks(plateau, 3.0, 20, few)[22:38, 22:38].any()

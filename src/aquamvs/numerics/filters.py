@@ -185,13 +185,17 @@ def isolated(maps: Tensor, tolerance: float) -> Tensor:
     return torch.isfinite(maps) & (far | (share < 1 / 3))
 
 
-def specks(maps: Tensor, tolerance: float, least_cells: int) -> Tensor:
+def specks(
+    maps: Tensor, tolerance: float, least_cells: int, counted: Tensor | None = None
+) -> Tensor:
     """Known cells of small islands: parts that jumps or gaps cut off, shape (H, W), bool.
 
     Args:
         maps: shape (H, W); NaN where unknown.
         tolerance: A step between neighbours that exceeds this is a jump.
         least_cells: Islands of fewer cells are specks.
+        counted: Cells that count towards the size of their island, shape (H, W), bool; all if
+            absent.
     """
     from scipy import ndimage
 
@@ -208,7 +212,8 @@ def specks(maps: Tensor, tolerance: float, least_cells: int) -> Tensor:
         joined[first] &= ~jump
         joined[second] &= ~jump
     labels, count = ndimage.label(joined)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    counted_labels = labels if counted is None else labels[counted.cpu().numpy()]
+    sizes = np.bincount(counted_labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     large = (sizes >= least_cells)[labels]
     # The rim along a jump belongs to whichever large part it touches.

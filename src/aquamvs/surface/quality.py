@@ -33,12 +33,15 @@ _CHANCE_SIGMAS = 4.5
 """A cell counts as matched if its mean ZNCC exceeds chance by this many standard deviations."""
 _LOOSEST_MATCH_PX = 0.4
 """A height that is less certain than this, as image motion, is no match."""
+_SURE_PX = 0.2
+"""An island's cells that are more certain than this count towards its size: chance matches in
+plain areas run together where uncertain ones count."""
 _STRAY = 2.0
 """A cell that stands this many cells off the median of its neighbours is a stray match, and so is
 an island that such steps cut off: windows resolve no surface that steep but a wall."""
 _LEAST_ISLAND = 17 * 17
-"""Cut-off pieces of fewer cells are chance matches: what one match sees, its window of 9 x 9 cells
-each normalised over 9 x 9."""
+"""Cut-off pieces of fewer sure cells are chance matches: what one match sees, its window of 9 x 9
+cells each normalised over 9 x 9."""
 _SIGNIFICANT = 6.0
 """A height difference above this many times the noise is relief, which smoothing leaves alone."""
 CARRY_SIGMA = 2.0
@@ -92,7 +95,8 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tenso
     matched &= sigma * estimate.lever < _LOOSEST_MATCH_PX
     jump = _STRAY * spacing
     matched &= ~isolated(torch.where(matched, smoothed, torch.nan), jump)
-    matched &= ~specks(torch.where(matched, smoothed, torch.nan), jump, _LEAST_ISLAND)
+    sure = sigma * estimate.lever < _SURE_PX
+    matched &= ~specks(torch.where(matched, smoothed, torch.nan), jump, _LEAST_ISLAND, sure)
     z = torch.where(matched, smoothed, torch.nan)
     return z, torch.where(matched, sigma, torch.nan), torch.where(matched, zncc.clamp(0, 1), 0.0)
 
