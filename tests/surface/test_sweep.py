@@ -9,6 +9,7 @@ from torch import Tensor
 from aquamvs.errors import ConfigError, StageError
 from aquamvs.projection import RefractiveProjectionModel
 from aquamvs.surface import SurfaceSweepOptions, depth_maps_from_surface, sweep_surface
+from aquamvs.surface.search import HeightRange
 from aquamvs.types import HeightMap, UndistortedViews
 
 from .conftest import Rendered
@@ -187,6 +188,20 @@ def test_a_given_height_range_is_kept_to_however_narrow(level_plane: Rendered) -
     options = SurfaceSweepOptions(region_of_interest=region, height_range=(z - 0.002, z + 0.002))
     error = errors(sweep_surface(views, options), level_plane)
     assert error[torch.isfinite(error)].median() < 0.0005
+
+
+def test_what_stands_outside_the_range_that_was_found_is_found(
+    level_plane: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where all the patches that look for the range miss what stands high above the rest.
+    _, scene, region = level_plane
+    x, y = (region[0] + region[2]) / 2, (region[1] + region[3]) / 2
+    true_z = float(scene.height(torch.tensor([x]).double(), torch.tensor([y]).double())[0])
+    found = HeightRange(true_z + 0.15, true_z + 0.3, true_z + 0.2)
+    monkeypatch.setattr("aquamvs.surface.sweep.find_height_range", lambda *_: found)
+    error = errors(sweep(level_plane), level_plane)
+    assert torch.isfinite(error).double().mean() > 0.8
+    assert error[torch.isfinite(error)].median() < 0.001
 
 
 def test_one_view_is_refused(level_plane: Rendered) -> None:

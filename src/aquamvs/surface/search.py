@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import StageError
 from ..numerics.acceleration import in_parallel
+from ..numerics.filters import box_taps, extreme, pad_edges, smooth
 from ..numerics.pyramid import LevelView
 from .evaluator import COST_MARGIN, TileEvaluator
 from .grid import Grid
@@ -33,12 +34,20 @@ _CONFIDENT_SPREAD = 0.5
 _CONFIDENT_LEAD = 0.6
 """A patch cell counts for the range if its best spread is below 0.5, and below 0.6 of its best
 rival's: a chance match rarely stands so far out."""
+_SURE_VIEWS = 3
+"""So many views hardly agree by chance."""
 _LEAST_SHARE = 0.3
 """A patch counts if so many of its cells are confident: chance matches come singly."""
 _TAIL = 0.1
 """Share of a patch's confident cells at each end that may be chance matches."""
 _OUTLYING = 4.0
 """Patches further than this from their median, in median absolute deviations, do not count."""
+_RIM = 8
+"""Windows this close to cells that too few views see lack samples, cells."""
+_REACH = 32
+"""Beyond the range is searched this far around lost cells: half a tile."""
+_LEAST_PLANES = 3
+"""A parabola needs so many."""
 _RANGE_SLACK = 0.25
 """Added at both ends, as a share of the range found: patches miss the tip of a rock."""
 
@@ -106,8 +115,8 @@ def find_height_range(
     for cost in in_parallel(search, patches, evaluator.workers):
         costs.append(cost)
         advance()
-    # Three views hardly agree by chance; where a rig or its masks leave only two, these must do.
-    found = _confident_ranges(costs, heights, 3) or _confident_ranges(costs, heights, 2)
+    # Where a rig or its masks leave only two views, these must do.
+    found = _confident_ranges(costs, heights, _SURE_VIEWS) or _confident_ranges(costs, heights, 2)
     if not found:
         return None
     ranges = torch.tensor(found, dtype=torch.float64)
@@ -155,6 +164,7 @@ def coarse_heights(
     evaluator: TileEvaluator,
     grid: Grid,
     heights: Tensor,
+    beyond: Tensor,
     advance: Callable[[], None],
     *,
     tile_side: int = COARSE_TILE_SIDE,
@@ -165,6 +175,9 @@ def coarse_heights(
         evaluator: Of the coarsest level.
         grid: At that level's spacing.
         heights: Planes to try, ascending, shape (K,), float32, on the views' device, metres.
+        beyond: Planes to try as well where the views agree on none of ``heights``, likewise, shape
+            (L,): what stands high above the rest may lie between the places that the range was
+            found at.
         advance: Called after every tile.
         tile_side: Cells along a tile.
 
@@ -172,19 +185,58 @@ def coarse_heights(
         shape (rows, columns), float32, metres; NaN where no plane is seen by two views or none
         matches better than chance.
     """
-    z_best = heights.new_full(grid.shape, torch.nan)
-    planes = heights.tolist()
+    z, least = (heights.new_full(grid.shape, torch.nan) for _ in range(2))
+    count = torch.zeros(grid.shape, dtype=torch.int32, device=heights.device)
 
-    def search(tile: Tile) -> Tensor:
-        cost, _ = _plane_costs(evaluator, grid, tile, planes, robust=True)
-        least, index = cost.min(0)
-        return torch.where(least < 1.0, _between(cost, index, heights), torch.nan)
+    def search(tile: Tile, planes: Tensor) -> _Match:
+        return _best_plane(evaluator, grid, tile, planes)
 
     tiles = list(split(grid, tile_side))
-    for tile, z in zip(tiles, in_parallel(search, tiles, evaluator.workers), strict=True):
-        z_best[tile.cells] = z
+    matches = in_parallel(lambda tile: search(tile, heights), tiles, evaluator.workers)
+    for tile, match in zip(tiles, matches, strict=True):
+        least[tile.cells], z[tile.cells], count[tile.cells] = match
         advance()
-    return z_best
+    if len(beyond) >= _LEAST_PLANES:
+        lost = _near_lost(least, count)
+        tiles = [tile for tile in tiles if bool(lost[tile.cells].any())]
+        rivals = in_parallel(lambda tile: search(tile, beyond), tiles, evaluator.workers)
+        for tile, rival in zip(tiles, rivals, strict=True):
+            better = (rival.view_count >= _SURE_VIEWS) & (count[tile.cells] >= _SURE_VIEWS)
+            better &= (rival.spread < _CONFIDENT_SPREAD) & (rival.spread < least[tile.cells])
+            z[tile.cells] = torch.where(better, rival.z, z[tile.cells])
+            least[tile.cells] = torch.where(better, rival.spread, least[tile.cells])
+    return torch.where(least < 1.0, z, torch.nan)
+
+
+class _Match(NamedTuple):
+    """Of a tile's cells, shape (h, w).
+
+    Attributes:
+        spread: Least spread over the planes; inf where no two views see a plane.
+        z: Height where it is least, metres.
+        view_count: Views that see it there.
+    """
+
+    spread: Tensor
+    z: Tensor
+    view_count: Tensor
+
+
+def _near_lost(least: Tensor, count: Tensor) -> Tensor:
+    """Cells near to where the views agree on no plane though they should, shape (H, W), bool.
+
+    What is lost reaches further than it shows: beside it the views that see past it agree.
+    """
+    blind = extreme((count < _SURE_VIEWS).float(), _RIM) > 0
+    lost = (~blind & (least > _CONFIDENT_SPREAD)).float()
+    lost = (smooth(pad_edges(lost, _RIM // 2), box_taps(_RIM + 1)) > 0.5).float()
+    return extreme(lost, _REACH) > 0
+
+
+def _best_plane(evaluator: TileEvaluator, grid: Grid, tile: Tile, heights: Tensor) -> _Match:
+    cost, count = _plane_costs(evaluator, grid, tile, heights.tolist(), robust=True)
+    least, index = cost.min(0)
+    return _Match(least, _between(cost, index, heights), count.gather(0, index[None])[0])
 
 
 def _between(cost: Tensor, index: Tensor, table: Tensor) -> Tensor:

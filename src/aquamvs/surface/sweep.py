@@ -186,17 +186,24 @@ class _Sweep:
     def _coarse(self) -> tuple[list[Grid], Tensor]:
         """Grids of all levels, and the coarsest level's best planes without gaps."""
         coarsest = self.levels[-1]
-        found = self._search_range()
+        widest = self._widest_range()
+        found = self._search_range(widest)
         height_range = (found.low, found.high)
         box = self.options.region_of_interest or footprint(self.views.views, height_range)
         spacing = self.options.spacing or median_gsd(self.views.views, found.typical)
         grid = grid_over(box, spacing)
         grids = [grid.coarser(2**level) for level in range(self.level_count)]
         heights = plane_heights(coarsest, grids[-1], height_range, COARSE_STEP_PX)
+        within = heights[0] - 1e-9, heights[-1] + 1e-9
+        every = plane_heights(coarsest, grids[-1], widest, COARSE_STEP_PX)
+        beyond = [z for z in every if not within[0] <= z <= within[1]]
         self._expect(grids)
-        planes = torch.tensor(heights, dtype=torch.float32, device=coarsest[0].gray.device)
+        device = coarsest[0].gray.device
+        planes, others = (
+            torch.tensor(z, dtype=torch.float32, device=device) for z in (heights, beyond)
+        )
         side = self._coarse_tile_side()
-        z = coarse_heights(self.coarsest, grids[-1], planes, self._advance, tile_side=side)
+        z = coarse_heights(self.coarsest, grids[-1], planes, others, self._advance, tile_side=side)
         return grids, without_gaps(median3(z))
 
     def _refine(self, grids: list[Grid], z: Tensor) -> tuple[Estimate, Occlusion | None]:
@@ -237,12 +244,15 @@ class _Sweep:
         assert estimate is not None  # noqa: S101  (there is at least one level)
         return estimate, occlusion
 
-    def _search_range(self) -> HeightRange:
-        """The surface's range: the given one, or where in the water the views match."""
+    def _widest_range(self) -> tuple[float, float]:
+        """The given range, or the water."""
         model = self.views.views[0].model
         top = model.water_z + (_WATER_CLEARANCE if model.is_refractive else 0.0)
+        return self.options.height_range or (top, model.water_z + _DEEPEST_WATER)
+
+    def _search_range(self, widest: tuple[float, float]) -> HeightRange:
+        """The surface's range: the given one, or where in the water the views match."""
         given = self.options.height_range
-        widest = given or (top, model.water_z + _DEEPEST_WATER)
         box = self.options.region_of_interest or footprint(self.views.views, widest)
         spacing = median_gsd(self.views.views, widest[0]) * 2 ** (self.level_count - 1)
         grid = grid_over(box, spacing)
