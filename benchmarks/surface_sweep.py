@@ -62,6 +62,8 @@ LIMIT_STEP = 4
 HIDDEN_GSD = 3.0
 BOARD_TILTS_DEG = (2.0, 10.0, 20.0, 30.0, 41.0)
 KINDS = ("bower", "low_texture", "boxes", "in_air", "board")
+ON_BOARD, GROSS = 1e-3, 5e-3
+"""A true cell this near to the board's plane is of its face; an error beyond is gross, metres."""
 BOARD = BoardSpec(
     squares_x=12, squares_y=9, square_size=0.06, marker_size=0.045, dictionary="DICT_5X5_100"
 )
@@ -137,8 +139,12 @@ def judge(height_map: HeightMap, views: UndistortedViews, dataset: Path) -> str:
 
 
 def judge_board(height_map: HeightMap, dataset: Path) -> str:
-    """Flatness and agreement with the true plane."""
-    provenance = load_ground_truth(dataset).provenance
+    """Flatness and agreement with the true plane, and how much of the face is there at all.
+
+    Flatness looks at what lies near the plane; the last two figures at every cell of the face.
+    """
+    truth = load_ground_truth(dataset)
+    provenance = truth.provenance
     scene = make_scene(
         SceneKind.BOARD,
         seed=provenance["seed"],
@@ -155,10 +161,17 @@ def judge_board(height_map: HeightMap, dataset: Path) -> str:
     x, y = height_map.grid_xy()
     points = torch.stack([x, y, height_map.z.double()], dim=-1).reshape(-1, 3)
     errors = board_surface_errors(points, pose)
+    surface = truth.surface
+    z = torch.from_numpy(HeightGrid(surface.x0, surface.y0, surface.spacing, surface.z).at(x, y))
+    local = pose.to_board(torch.stack([x, y, z], dim=-1))
+    face = pose.contains(local) & (local[..., 2].abs() < ON_BOARD)
+    off = (height_map.z.double() - z)[face & torch.isfinite(height_map.z)].numpy()
+    known, gross = off.size / int(face.sum()), np.mean(np.abs(off) > GROSS)
     return (
         f"tilt {scene.options.tilt_deg:4.1f} deg: flatness {1e3 * errors.flatness_rms:.3f} mm RMS, "
         f"from the true plane {1e3 * errors.offset_rms:.3f} mm RMS "
-        f"(bias {1e3 * errors.offset_bias:+.3f} mm)"
+        f"(bias {1e3 * errors.offset_bias:+.3f} mm), {100 * known:.1f}% of the "
+        f"face, {100 * gross:.2f}% of that off by over {1e3 * GROSS:.0f} mm"
     )
 
 
