@@ -13,6 +13,7 @@ release = installed_version("aquamvs")
 version = release
 
 extensions = [
+    "api_style",
     "colab_badge",
     "command_line",
     "configuration_table",
@@ -34,6 +35,7 @@ smartquotes_action = "q"  # no dashes: options would be quoted as they are not t
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True  # `= no_progress`, not the address of a function
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False

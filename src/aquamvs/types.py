@@ -115,7 +115,7 @@ class UndistortedViews:
 
     @property
     def references(self) -> tuple[View, ...]:
-        """Views that get a depth map: all but the auxiliary ones."""
+        """Views that get a depth map, which are all but the auxiliary ones."""
         return tuple(view for view in self.views if not view.is_auxiliary)
 
 

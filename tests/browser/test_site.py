@@ -3,6 +3,7 @@
 They work without a network: a request to another host is a fault.
 """
 
+import html
 import io
 import json
 import re
@@ -126,6 +127,15 @@ def test_the_reference_describes_every_public_name(site: str) -> None:
     del public["aquamvs"]  # its names are those of other modules
     names = [f"{module}.{name}" for module, names in public.items() for name in names]
     assert [name for name in names if f'id="{name}"' not in text] == []
+
+
+def test_signatures_are_as_one_would_type_them(site: str) -> None:
+    del site  # says whether it is built
+    text = "".join(path.read_text("utf-8") for path in (SITE / "api").glob("*.html"))
+    heads = re.findall(r'<dt class="sig.*?</dt>', text, re.DOTALL)
+    signatures = [html.unescape(re.sub("<[^>]+>", "", head)) for head in heads]
+    assert len(signatures) > 300
+    assert [each for each in signatures if re.search(r"~|<(factory|function|built-in)", each)] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
