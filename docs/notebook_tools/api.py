@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,13 +17,17 @@ LIBRARY = "aquamvs"
 """Name of the package whose names are checked."""
 
 
+_COMMAND = re.compile(r"^(\s*)[!%].*$", re.MULTILINE)
+"""A line for the shell or for IPython, which Python does not parse."""
+
+
 @dataclass(frozen=True, slots=True)
 class UsedName:
-    """A name that a cell imports from the library.
+    """A name of the library that a cell imports, or reaches through an imported module.
 
     Attributes:
         cell: Number of the cell, from 1.
-        module: Where it is imported from.
+        module: Where it lies.
         name: None where the module itself is imported.
     """
 
@@ -32,24 +37,59 @@ class UsedName:
 
 
 def used_names(cells: Iterable[Cell]) -> Iterator[UsedName]:
-    """Every import from the library, in the order of the cells; cells that do not parse are empty.
+    """Every name used from the library, in the order of the cells.
 
-    Whether a cell parses is for the build and the smoke test to say.
+    Cells that do not parse are empty: whether they do is for the build and the smoke test to say.
     """
+    modules: dict[str, str] = {}  # a notebook's cells share their names
     for number, cell in enumerate(cells, start=1):
         if cell.kind != "code":
             continue
         try:
-            tree = ast.parse(cell.source)
+            tree = ast.parse(_COMMAND.sub(r"\1pass", cell.source))
         except SyntaxError:
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and _of_library(node.module):
-                yield from (UsedName(number, str(node.module), each.name) for each in node.names)
+                yield from _imported_from(number, node, modules)
             elif isinstance(node, ast.Import):
                 for each in node.names:
                     if _of_library(each.name):
+                        modules[each.asname or LIBRARY] = each.name if each.asname else LIBRARY
                         yield UsedName(number, each.name, None)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                yield from _reached(number, node, modules)
+
+
+def _imported_from(
+    number: int, node: ast.ImportFrom, modules: dict[str, str]
+) -> Iterator[UsedName]:
+    for each in node.names:
+        inner = f"{node.module}.{each.name}"
+        if _is_public_module(inner):
+            modules[each.asname or each.name] = inner
+            yield UsedName(number, inner, None)
+        else:
+            yield UsedName(number, str(node.module), each.name)
+
+
+def _reached(number: int, node: ast.Attribute, modules: dict[str, str]) -> Iterator[UsedName]:
+    """The name that ``node`` takes from a module; nothing where that is a module or a value."""
+    within = _as_module(node.value, modules)
+    if within is not None and not _is_public_module(f"{within}.{node.attr}"):
+        yield UsedName(number, within, node.attr)
+
+
+def _as_module(node: ast.expr, modules: dict[str, str]) -> str | None:
+    """Full name of the public module that an expression means."""
+    if isinstance(node, ast.Name):
+        return modules.get(node.id)
+    if isinstance(node, ast.Attribute):
+        outer = _as_module(node.value, modules)
+        if outer is not None and _is_public_module(f"{outer}.{node.attr}"):
+            return f"{outer}.{node.attr}"
+    return None
 
 
 def api_faults(cells: Iterable[Cell]) -> Iterator[str]:
@@ -58,8 +98,26 @@ def api_faults(cells: Iterable[Cell]) -> Iterator[str]:
         module = _module(used.module)
         if module is None:
             yield f"cell {used.cell} imports {used.module}, which does not exist"
-        elif used.name is not None and used.name not in public_names(module):
+        elif used.name is not None and not _is_public(module, used.name):
             yield f"cell {used.cell} uses {used.module}.{used.name}, which is not public"
+        elif used.name is None and not _is_public_module(used.module):
+            yield f"cell {used.cell} imports {used.module}, which is not public"
+
+
+def _is_public_module(name: str) -> bool:
+    """Whether this is the library or one of its modules; what lies deeper is their own."""
+    inner = name.partition(".")[2]
+    return _of_library(name) and "." not in inner and inner[:1] != "_" and _module(name) is not None
+
+
+def _is_public(module: ModuleType, name: str) -> bool:
+    """Whether a public module offers the name; one that lies deeper must be its parent's too."""
+    outer = module.__name__.rpartition(".")[0]
+    if not _is_public_module(module.__name__) and (
+        not outer or not _is_public(importlib.import_module(outer), name)
+    ):
+        return False
+    return name in public_names(module)
 
 
 def public_names(module: ModuleType) -> set[str]:

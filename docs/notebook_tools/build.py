@@ -16,7 +16,16 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from .api import api_hash
-from .source import KERNELSPEC, METADATA_KEY, Cell, Project, cell_ids, code_hash, read_script
+from .source import (
+    KERNELSPEC,
+    LANGUAGE,
+    METADATA_KEY,
+    Cell,
+    Project,
+    cell_ids,
+    code_hash,
+    read_script,
+)
 
 CELL_TIMEOUT_S = 900
 """A tutorial takes minutes as a whole; a cell that needs longer than this hangs."""
@@ -54,7 +63,7 @@ def build_notebook(project: Project, name: str) -> Path:
     # Set last: the kernel adds its version.
     notebook.metadata = {
         "kernelspec": KERNELSPEC,
-        "language_info": {"name": "python"},
+        "language_info": LANGUAGE,
         METADATA_KEY: {"api_sha256": api_hash(cells), "code_sha256": code_hash(cells)},
     }
     target = project.notebook(name)

@@ -11,9 +11,10 @@ import nbformat
 from nbformat import NotebookNode
 
 from .api import api_faults, api_hash
-from .links import link_faults
+from .links import link_faults, links
 from .source import (
     KERNELSPEC,
+    LANGUAGE,
     METADATA_KEY,
     Cell,
     Project,
@@ -26,7 +27,7 @@ from .source import (
 MAX_NOTEBOOK_BYTES = 3_000_000
 """Larger pages load slowly and bloat the repository's history."""
 
-_COLAB_URL = re.compile(r"https?://colab\.research\.google\.com/github/[^\s)\"'>]+")
+_COLAB_URL = re.compile(r"https?://colab\.research\.google\.com/(?!assets/)[^\s)\"'>]+")
 _INSTALL_URL = re.compile(r"git\+https?://[^\s\"']+")
 # An absolute POSIX path of two components or more, or a Windows drive; not a URL, a closing HTML
 # tag, a ratio such as points/m2/s or a relative path.
@@ -36,6 +37,8 @@ _ABSOLUTE_PATH = re.compile(
 _ENCODED = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}")
 """Pictures and arrays within HTML, as base64: nobody reads them, and they hold slashes."""
 _MEMORY_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
+_BUILT = frozenset({"_build", "jupyter_execute", ".ipynb_checkpoints"})
+"""Folders of what programs leave."""
 _REBUILD = "run `tox run -e notebooks`"
 
 
@@ -44,7 +47,21 @@ def find_faults(project: Project) -> list[str]:
     names = project.names()
     if not names:
         return [f"{project.script_folder.name}: holds no script"]
-    return [fault for name in names for fault in _pair_faults(project, name)]
+    faults = [fault for name in names for fault in _pair_faults(project, name)]
+    return [*faults, *_stray_faults(project)]
+
+
+def _stray_faults(project: Project) -> Iterator[str]:
+    """Tutorials where nobody builds them or looks for their partner."""
+    scripts, notebooks = project.script_folder, project.notebook_folder
+    found = [(path, scripts) for path in scripts.rglob("*.py")]
+    for folder in (scripts, notebooks.parent):
+        found += [(path, notebooks) for path in folder.rglob("*.ipynb")]
+    for path, place in sorted(found):
+        shown = path.relative_to(project.root)
+        if path.parent != place and not _BUILT & {*shown.parts}:
+            wanted = place.relative_to(project.root).as_posix()
+            yield f"{shown.as_posix()}: lies outside of {wanted}, so it has no partner"
 
 
 def _pair_faults(project: Project, name: str) -> Iterator[str]:
@@ -112,7 +129,7 @@ def _count_faults(notebook: NotebookNode) -> Iterator[str]:
 
 
 def _badge_faults(url: str, cells: list[Cell]) -> Iterator[str]:
-    if not cells or url not in _COLAB_URL.findall(cells[0].source):
+    if not cells or url not in links(cells[0].source):
         yield f"its first cell lacks the Colab badge that points at {url}"
     for number, cell in enumerate(cells, start=1):
         for found in _COLAB_URL.findall(cell.source):
@@ -130,6 +147,11 @@ def _install_faults(url: str, cells: list[Cell]) -> Iterator[str]:
 def _metadata_faults(notebook: NotebookNode, cells: list[Cell]) -> Iterator[str]:
     if notebook.metadata.get("kernelspec") != KERNELSPEC:
         yield f"its kernelspec is not {KERNELSPEC['name']!r} as built; {_REBUILD}"
+    more = sorted(set(notebook.metadata) - {"kernelspec", "language_info", METADATA_KEY})
+    if more:
+        yield f"has metadata that no build writes ({', '.join(more)}); {_REBUILD}"
+    if notebook.metadata.get("language_info") != LANGUAGE:
+        yield f"its language_info is not {LANGUAGE} as built; {_REBUILD}"
     if [cell.get("id") for cell in notebook.cells] != cell_ids(cells):
         yield f"its cell ids are not the built ones; {_REBUILD}"
     for number, cell in enumerate(notebook.cells, start=1):

@@ -22,6 +22,9 @@ METADATA_KEY = "aquamvs"
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 """Fixed, so that the environment in which a notebook was built does not show in it."""
 
+LANGUAGE = {"name": "python"}
+"""Without the version, for the same reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:

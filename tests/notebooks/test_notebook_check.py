@@ -4,8 +4,9 @@ import json
 
 import notebooks
 import pytest
-from notebook_tools.api import api_hash
+from notebook_tools.api import api_faults, api_hash
 from notebook_tools.check import find_faults
+from notebook_tools.links import link_faults
 from notebook_tools.source import Cell, code_hash, read_script
 
 
@@ -40,6 +41,22 @@ def test_script_without_notebook(project):
 def test_notebook_without_script(project):
     project.script("tiny").unlink()
     assert "tiny.ipynb: has no script" in _only_fault(project)
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("docs/more.ipynb", "docs/tutorial"),
+        ("docs/tutorial/deeper/tiny.ipynb", "docs/tutorial"),
+        ("notebooks_src/tiny.ipynb", "docs/tutorial"),
+        ("notebooks_src/deeper/more.py", "notebooks_src"),
+    ],
+)
+def test_tutorial_where_nobody_looks_for_its_partner(project, path, place):
+    stray = project.root / path
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_text("")
+    assert _only_fault(project) == f"{path}: lies outside of {place}, so it has no partner"
 
 
 def test_repository_without_tutorials(project):
@@ -218,6 +235,8 @@ def test_install_cell_that_takes_another_repository_or_branch(project, edit_note
     ("change", "fault"),
     [
         (lambda nb: nb["metadata"]["kernelspec"].update(name="venv"), "kernelspec"),
+        (lambda nb: nb["metadata"].update(widgets={}), "metadata that no build writes (widgets)"),
+        (lambda nb: nb["metadata"]["language_info"].update(version="3.12.1"), "language_info"),
         (lambda nb: nb["cells"][1].update(id="other"), "cell ids"),
         (
             lambda nb: nb["cells"][1]["metadata"].update(execution={"start": "today"}),
@@ -236,11 +255,45 @@ def test_metadata_of_another_tool(project, edit_notebook, change, fault):
         ("aquamvs.pixels import Tensor", "uses aquamvs.pixels.Tensor, which is not public"),
         ("aquamvs.io import frames", "uses aquamvs.io.frames, which is not public"),
         ("aquamvs.no_such import x", "imports aquamvs.no_such, which does not exist"),
+        ("aquamvs.pixels import Tensor as T", "uses aquamvs.pixels.Tensor, which is not public"),
+        ("aquamvs.pixels import *", "uses aquamvs.pixels.*, which is not public"),
+        ("aquamvs.io.frames import open_video", "uses aquamvs.io.frames.open_video, which is"),
+        ("aquamvs import pixels as p; p.Tensor", "uses aquamvs.pixels.Tensor, which is not public"),
     ],
 )
 def test_name_that_is_not_public(project, edit_notebook, new, fault):
     _replace_in_both(project, edit_notebook, "aquamvs.pixels import to_normalized", new, cell=1)
     assert any(f"cell 2 {fault}" in each for each in find_faults(project))
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("import aquamvs.io.frames", "imports aquamvs.io.frames, which is not public"),
+        ("import aquamvs\naquamvs.io.frames.read()", "uses aquamvs.io.frames, which is not public"),
+        ("import aquamvs.io as files\nfiles.frames", "uses aquamvs.io.frames, which is not public"),
+        ("!ls\nfrom aquamvs.io import frames", "uses aquamvs.io.frames, which is not public"),
+    ],
+)
+def test_name_that_is_reached_through_a_module(code, fault):
+    assert list(api_faults([Cell("code", code)])) == [f"cell 1 {fault}"]
+    imported, _, use = code.rpartition("\n")
+    later = [Cell("code", imported), Cell("markdown", "..."), Cell("code", use)]
+    assert list(api_faults(later)) == [f"cell 3 {fault}"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import aquamvs\naquamvs.Pipeline, aquamvs.io.load_mesh",
+        "from aquamvs import io as files, pixels\nfiles.load_mesh, pixels.to_normalized",
+        "from aquamvs.projection.refractive import RefractiveProjectionModel",
+        "from aquamvs.benchmark.runner import run_benchmark",
+        "io = {}\nio.clear()",
+    ],
+)
+def test_public_name_that_is_reached_through_a_module(code):
+    assert list(api_faults([Cell("code", code)])) == []
 
 
 def test_library_whose_functions_take_other_arguments(project, monkeypatch):
@@ -273,6 +326,67 @@ def test_dead_link(project, edit_notebook, old, new):
     _replace_in_both(project, edit_notebook, old, new)
     dead = [fault for fault in find_faults(project) if "dead link" in fault]
     assert dead == [f"docs/tutorial/tiny.ipynb: cell 1 has a dead link to {new}"]
+
+
+@pytest.mark.parametrize(
+    ("link", "dead"),
+    [
+        ("[page][there]\n\n[there]: gone.md", "gone.md"),
+        ("![drawing][there]\n\n[there]: <gone file.png>", "gone file.png"),
+        ("<a href='gone.md'>page</a>", "gone.md"),
+        ("<div>\n<img src='gone.png'>\n</div>", "gone.png"),
+        ("[page](tiny.ipynb#no-such-place)", "tiny.ipynb#no-such-place"),
+        ("[page](#no-such-place)", "#no-such-place"),
+        ("[page](../../../outside.md)", "../../../outside.md"),
+        ("[page](https://github.com/someone/Tank/blob/other/pyproject.toml)", None),
+        ("[folder](https://github.com/someone/Tank/tree/trunk/gone)", None),
+        ("[raw](https://github.com/someone/Tank/raw/trunk/gone.png)", None),
+    ],
+)
+def test_dead_link_however_it_is_written(project, link, dead):
+    (project.root.parent / "outside.md").write_text("# Not in the repository")
+    dead = dead or link.partition("(")[2].rstrip(")")
+    faults = list(link_faults(project, "tiny", [Cell("markdown", link)]))
+    assert faults == [f"cell 1 has a dead link to {dead}"]
+
+
+def test_reference_that_no_cell_defines(project):
+    cells = [Cell("markdown", "[page][there]"), Cell("markdown", "[there]: tiny.ipynb")]
+    assert list(link_faults(project, "tiny", cells)) == [
+        "cell 1 has a link that it does not define, [page][there]"
+    ]
+
+
+PAGE = """
+# Title
+
+## `Code` and, then: more
+
+(a-label)=
+### Third
+"""
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "[page](../page.md#title)",
+        "[page](../page.md#code-and-then-more)",
+        "[page](../page.md#a-label)",
+        "[page](../page.rst#title)",
+        "[page](../page.rst#a-label)",
+        "[page](tiny.ipynb#tiny)",
+        "[page](#tiny)",
+        "[page][there] and $x[1][2]$ and `[a][b]`\n\n[there]: ../page.md",
+        "```\n[page](gone.md)\n```",
+        "[folder](https://github.com/someone/Tank/tree/trunk/notebooks_src)",
+    ],
+)
+def test_link_that_is_alive(project, link):
+    docs = project.notebook_folder.parent
+    (docs / "page.md").write_text(PAGE)
+    (docs / "page.rst").write_text("Title\n=====\n\n.. _a-label:\n\nThird\n-----\n")
+    assert list(link_faults(project, "tiny", [Cell("markdown", link)])) == []
 
 
 @pytest.mark.parametrize(
