@@ -146,20 +146,22 @@ for row in [row for row in result.results if row.ok]:
 # %% [markdown]
 # ## Comparing Depth Maps
 #
-# Both engines give a ray depth for every pixel of every camera, so two of them can be laid side by
-# side. Below, one camera's depth: the truth, then each pathway, on one colour scale; underneath,
-# each one's error in units of the rig's limit. White is exact; grey is unknown. Look at where the
-# errors sit: at edges, in shadows of the relief, or everywhere. Without truth, the depth maps alone
-# are shown.
+# `full` and the surface sweep give a ray depth for every pixel of every camera, so two pathways can
+# be laid side by side: those that `COMPARE` names. Below, one camera's depth: the truth, then each
+# pathway, on one colour scale; underneath, each one's error in units of the rig's limit. White is
+# exact; grey is unknown. Look at where the errors sit: at edges, in shadows of the relief, or
+# everywhere. Without truth, the depth maps alone are shown.
 
 # %%
+COMPARE = ("LightGlue + full", "Surface sweep")
+
 calibration = load_calibration_data(config.calibration_path)
 camera = calibration.ring_cameras[0]
 folders = {row.pathway_name: row.output_dir for row in result.results if row.output_dir}
 depth_maps = {
-    name: load_depth_map(path)
-    for name, folder in folders.items()
-    if (path := folder / "depth_maps" / f"{camera}.npz").exists()
+    name: load_depth_map(folders[name] / "depth_maps" / f"{camera}.npz")
+    for name in COMPARE
+    if name in folders
 }
 true_depth, limit = None, None
 if has_ground_truth(DATASET, frame=FRAME):
@@ -194,36 +196,54 @@ for row in result.results:
 # ## Selecting a Pathway
 #
 # No pathway is best at everything, but some are never the right choice: those that another one
-# beats in time *and* in coverage *and* in error. What remains is a trade. The next cell works it
-# out from the numbers just measured, so on your images it may say something else.
+# beats, being nowhere worse and somewhere better in time, error and coverage. Figures within 5 % of
+# each other count as equal: another frame could turn them round. What remains is a trade. The next
+# cell works it out from the numbers just measured, so on your images it may say something else.
 
 # %% tags=["measured"]
-scores = {}
-for row in result.results:
+SAME = 1.05
+done = [row for row in result.results if row.ok]
+scores: dict[str, tuple[float, float, float]] = {}
+for row in done:
     errors = row.accuracy.depth or row.accuracy.height if row.accuracy else None
     coverage = errors.coverage if errors else row.coverage
-    if row.ok and coverage is not None:
+    if coverage:
         rms_mm = 1000 * errors.rms_m if errors else float("inf")
-        scores[row.pathway_name] = (row.timing.total_time_ms / 1000, rms_mm, -coverage)
+        scores[row.pathway_name] = (row.timing.total_time_ms / 1000, rms_mm, 1 / coverage)
+
+
+def beats(one: str, other: str) -> bool:
+    """Whether a pathway is nowhere worse than another one, and somewhere better."""
+    pairs = list(zip(scores[one], scores[other], strict=True))
+    return all(a <= SAME * b for a, b in pairs) and any(SAME * a < b for a, b in pairs)
+
+
 print(f"{'pathway':18} {'time':>8} {'RMS error':>10} {'coverage':>9}")
-for name, (seconds, rms_mm, lacking) in scores.items():
-    beaten = [
-        other
-        for other, score in scores.items()
-        if other != name and all(a <= b for a, b in zip(score, scores[name], strict=True))
-    ]
-    verdict = f"beaten in everything by {beaten[0]}" if beaten else "worth considering"
-    print(f"{name:18} {seconds:6.1f} s {rms_mm:7.2f} mm {-lacking:8.0%}  {verdict}")
+for name, (seconds, rms_mm, per_coverage) in scores.items():
+    better = sorted((other for other in scores if beats(other, name)), key=scores.__getitem__)
+    verdict = f"beaten by {better[0]}" if better else "worth considering"
+    error = f"{rms_mm:.2f} mm" if rms_mm < float("inf") else "unknown"
+    print(f"{name:18} {seconds:6.1f} s {error:>10} {1 / per_coverage:9.0%}  {verdict}")
+for row in done:
+    if row.pathway_name not in scores:
+        seconds = row.timing.total_time_ms / 1000
+        print(f"{row.pathway_name:18} {seconds:6.1f} s   points alone, for a quick look")
 
 # %% tags=["measured"]
-done = [row for row in result.results if row.ok]
 fastest = min(done, key=lambda row: row.timing.total_time_ms).pathway_name
-most_exact = min(scores, key=lambda name: scores[name][1])
-most_complete = min(scores, key=lambda name: scores[name][2])
+
+
+def quickest_of_the_best(column: int) -> str:
+    """The fastest of the pathways that are as good as the best one in a column."""
+    best = min(score[column] for score in scores.values())
+    good = [name for name, score in scores.items() if score[column] <= SAME * best]
+    return min(good, key=lambda name: scores[name][0])
+
+
 print(f"For a first look: {fastest}.")
-if scores[most_exact][1] < float("inf"):
-    print(f"For measurements of the surface: {most_exact}.")
-print(f"Where gaps hurt most: {most_complete}.")
+if any(rms_mm < float("inf") for _, rms_mm, _ in scores.values()):
+    print(f"Where errors hurt most: {quickest_of_the_best(1)}.")
+print(f"Where gaps hurt most: {quickest_of_the_best(2)}.")
 
 # %% [markdown]
 # Two things the numbers cannot know. A height map has one height above each point of the bed, so

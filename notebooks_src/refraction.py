@@ -48,9 +48,9 @@ from aquamvs.visualization import (
 # %% [markdown]
 # ## One frame, and the truth
 #
-# AquaMVS renders its own example with exact ground truth. `small` has 5 cameras of 400 x 300
-# pixels; `medium` and `full` have 13 cameras of 800 x 600 and of 1600 x 1200, and take longer in
-# proportion.
+# AquaMVS renders its own example, for real images come without the exact truth that this page
+# compares with. `SCALE` is its size: `small` has 5 cameras of 400 x 300 pixels; `medium` and `full`
+# have 13 cameras of 800 x 600 and of 1600 x 1200, and take longer in proportion.
 
 # %%
 SCALE = "small"
@@ -101,8 +101,14 @@ for view, fit in zip(views, fits, strict=True):
 # The focal length has grown by roughly the index of water: under water everything looks larger. The
 # misfit does not look like much. Now the same surface sweep runs with each of the three.
 
-
 # %%
+beliefs = {
+    "Refraction": models,
+    "Index ignored": [straight(model) for model in models],
+    "Pinhole fitted": [fit.model for fit in fits],
+}
+
+
 def reconstruct(believed: Sequence[RefractiveProjectionModel]) -> HeightMap:
     """The height map of the frame by cameras that are believed to be these."""
     pairs = zip(views, believed, strict=True)
@@ -115,11 +121,6 @@ def error_map(found: HeightMap) -> HeightGrid:
     return HeightGrid(found.x0, found.y0, found.spacing, found.z - true_z)
 
 
-beliefs = {
-    "Refraction": models,
-    "Index ignored": [straight(model) for model in models],
-    "Pinhole fitted": [fit.model for fit in fits],
-}
 found = {name: reconstruct(believed) for name, believed in beliefs.items()}
 plot_error_maps({name: error_map(each) for name, each in found.items()})
 
@@ -144,15 +145,16 @@ for name, each in found.items():
 # views then disagree. That residual is all that a reconstruction can notice. Below: level ground at
 # the middle of the bed.
 
-
 # %%
+side = torch.linspace(-0.4, 0.4, 41, dtype=torch.float64)
+
+
 def level(z: float) -> torch.Tensor:
     """Points of level ground under the rig, shape (rows, columns, 3)."""
     grid_y, grid_x = torch.meshgrid(side, side, indexing="ij")
     return torch.stack([grid_x, grid_y, torch.full_like(grid_x, z)], dim=-1)
 
 
-side = torch.linspace(-0.4, 0.4, 41, dtype=torch.float64)
 step = float(side[1] - side[0])
 middle = sum(bed) / 2
 sizes = [view.size for view in views]
@@ -195,17 +197,19 @@ flip_book(pages, [f"ground {100 * depth:.0f} cm under water" for depth in depths
 # Refraction in the model helps only as far as the model knows the water. Two things can be off: its
 # level (it evaporates) and its tilt (the tank was moved). The dashed line is the rig's limit: the
 # error that a tenth of a pixel of matching noise leaves. Where a curve crosses it, the water
-# begins to matter more than the images.
-
+# begins to matter more than the images. The curves are straight, so that their slopes tell where,
+# even beyond the figure.
 
 # %%
+RISES_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
+
+
 def rms_of(believed: Sequence[RefractiveProjectionModel], *, level_out: bool = False) -> float:
     """RMS error of Z on level ground; with ``level_out`` without what all points share."""
     shift = model_bias(models, believed, level(middle), sizes=sizes).shift[seen_by_three][:, 2]
     return float((shift - shift.mean() if level_out else shift).square().mean().sqrt())
 
 
-RISES_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 moved = [[moved_surface(model, rise=-mm / 1000) for model in models] for mm in RISES_MM]
 plot_error_curves(
     {
@@ -220,7 +224,7 @@ plot_error_curves(
 )
 
 # %%
-TILTS_DEG = (0.0, 0.25, 0.5, 0.75, 1.0)
+TILTS_DEG = (0.0, 0.5, 1.0, 1.5, 2.0)
 tilted = [[moved_surface(model, tilt_deg=-tilt) for model in models] for tilt in TILTS_DEG]
 plot_error_curves(
     {"height": (TILTS_DEG, [rms_of(each) for each in tilted])},

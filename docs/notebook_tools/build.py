@@ -55,7 +55,7 @@ def build_notebook(project: Project, name: str) -> Path:
     if not script.is_file():
         raise BuildError(f"{script} does not exist")
     cells = read_script(script)
-    notebook = _unexecuted(cells)
+    notebook = unexecuted(cells)
     # Cells write their files into a folder that nobody keeps; its name must not show in outputs.
     with tempfile.TemporaryDirectory(prefix="tutorial-") as folder:
         _execute(notebook, name, Path(folder))
@@ -74,7 +74,8 @@ def build_notebook(project: Project, name: str) -> Path:
     return target
 
 
-def _unexecuted(cells: list[Cell]) -> NotebookNode:
+def unexecuted(cells: list[Cell]) -> NotebookNode:
+    """A notebook of these cells, without outputs."""
     notebook: NotebookNode = nbformat.v4.new_notebook()
     for cell, identifier in zip(cells, cell_ids(cells), strict=True):
         metadata = {"tags": list(cell.tags)} if cell.tags else {}

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from notebook_tools.build import unexecuted
 from notebook_tools.check import find_faults
+from notebook_tools.source import read_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,3 +60,17 @@ def test_edit_of_the_script_reaches_the_notebook_whose_outputs_are_then_stale(pr
 def test_sync_of_an_unchanged_script_leaves_the_notebook_without_fault(project, sync):
     sync(project.script("tiny"))
     assert find_faults(project) == []
+
+
+@pytest.mark.parametrize(
+    "tutorial", sorted((ROOT / "notebooks_src").glob("*.py")), ids=lambda path: path.stem
+)
+def test_sync_of_a_tutorial_changes_neither_side(project, sync, tutorial):
+    """Cells that begin or end with a function would: ruff and jupytext space these differently."""
+    script, notebook = project.script("tiny"), project.notebook("tiny")
+    script.write_text(tutorial.read_text())
+    notebook.write_text(nbformat.writes(unexecuted(read_script(script))) + "\n")
+    before = script.read_text(), notebook.read_text()
+    sync(notebook)
+    sync(script)
+    assert (script.read_text(), notebook.read_text()) == before
