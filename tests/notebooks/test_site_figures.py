@@ -29,10 +29,18 @@ def test_figure_of_the_site_shows_something_and_is_used(name: str) -> None:
     assert re.search(rf"^:::\{{drawn\}} {name}$", PAGES, re.MULTILINE)
 
 
+def blurred(path: Path) -> np.ndarray:
+    """What is left where single pixels are not looked at: rounding may differ between machines."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB").reduce(4), dtype=float)
+
+
 @pytest.mark.slow
-def test_the_readme_figure_is_drawn_by_its_program(tmp_path: Path) -> None:
+def test_the_readme_figure_shows_what_the_engine_does_today(tmp_path: Path) -> None:
     target = tmp_path / "readme.jpg"
-    program = [sys.executable, str(DOCS / "readme_figure.py"), "--scale", "tiny"]
-    subprocess.run([*program, "--out", str(target)], check=True, timeout=300)
+    program = [sys.executable, str(DOCS / "readme_figure.py")]
+    subprocess.run([*program, "--out", str(target)], check=True, timeout=500)
     assert colours(target.read_bytes()) > 1000
-    assert colours((DOCS / "_static" / "readme.jpg").read_bytes()) > 1000
+    difference = np.abs(blurred(target) - blurred(DOCS / "_static" / "readme.jpg"))
+    stale = "stale; `python docs/readme_figure.py` draws it anew"
+    assert difference.mean() < 1, stale  # another engine's map of errors: about 6 of 255
