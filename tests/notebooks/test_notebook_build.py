@@ -18,9 +18,37 @@ def _stable_bytes(text):
     return json.dumps(without_measured_outputs(json.loads(text)))
 
 
+FIGURES = """\
+# %%
+import torch
+
+from aquamvs.evaluation import HeightGrid
+from aquamvs.types import HeightMap
+from aquamvs.visualization import flip_book, plot_error_maps, view_3d
+
+rough = torch.rand(40, 50, generator=torch.Generator().manual_seed(0))
+plot_error_maps({"rough": HeightGrid(0.0, 0.0, 0.01, rough)})
+
+# %%
+flip_book([plot_error_maps({"page": HeightGrid(0.0, 0.0, 0.01, rough)})] * 2, ["one", "two"])
+
+# %%
+fields = {"z": rough, "sigma": rough, "confidence": rough, "view_count": (4 * rough).int()}
+view_3d(HeightMap(x0=0.0, y0=0.0, spacing=0.01, color=rough[..., None].expand(-1, -1, 3), **fields))
+
+# %%
+print("still water")
+{n: n**2 for n in range(3)}
+"""
+
+
 def test_build_without_measured_cell_repeats_byte_for_byte(write_project):
-    project = write_project("# %%\nprint('still water')\n{n: n**2 for n in range(3)}\n")
+    """Figures, pages to turn and the view in three dimensions included."""
+    project = write_project(FIGURES)
     first = build_notebook(project, "tiny").read_bytes()
+    cells = json.loads(first)["cells"]
+    shown = [set(cell["outputs"][-1]["data"]) - {"text/plain"} for cell in cells]
+    assert shown == [{"image/png"}, {"text/html"}, {"text/html"}, set()]
     assert build_notebook(project, "tiny").read_bytes() == first
 
 
