@@ -6,11 +6,15 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+import yaml
 
 import aquamvs
 from aquamvs import errors
+from aquamvs.config import PipelineConfig
 
 PACKAGE = Path(aquamvs.__file__).parent
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -64,6 +68,8 @@ def _messages() -> Iterator[tuple[str, str, str]]:
                 yield f"{place}:{call.lineno}", name, f"{HOLE} has shape {HOLE}; expected {HOLE}"
             elif name in ERROR_CLASSES or (place == "files.py" and name == "error"):
                 yield f"{place}:{call.lineno}", name, _said(call.args[0], tree)
+            elif place == "config.py" and name == "ValueError":  # pydantic's way to a ConfigError
+                yield f"{place}:{call.lineno}", "ConfigError", _said(call.args[0], tree)
 
 
 def _said(argument: ast.expr, tree: ast.Module) -> str:
@@ -101,6 +107,41 @@ def _has_entry(name: str, template: str) -> bool:
     return any(re.search(_pattern(message), template, re.DOTALL) for message in quoted)
 
 
+CONFIGURATION: dict[str, Any] = {
+    "calibration_path": "calibration.json",
+    "output_dir": "output",
+    "camera_input_map": {"cam0": "images/cam0", "cam1": "images/cam1"},
+}
+WRONG_CONFIGURATIONS: list[dict[str, Any]] = [
+    {"calibration_path": None},
+    {"mask_dir": 3},
+    {"mask_dir": "~nobody_of_this_name/masks"},
+    {"camera_input_map": "images"},
+    {"camera_input_map": {"cam0": "images/cam0"}},
+    {"pipeline_mode": "dense"},
+    {"preprocessing": {"frame_start": "first"}},
+    {"preprocessing": {"color_norm_enabled": "perhaps"}},
+    {"dense_matching": 3},
+    {"dense_matching": {"certainty_threshold": 7}},
+    {"reconstruction": {"grid_resolution": -1}},
+    {"reconstruction": {"height_range": [1, 2, 3]}},
+    {"reconstruction": {"height_range": [2, 1]}},
+    {"reconstruction": {"window_size": 4}},
+    {"runtime": {"device": "tpu"}},
+]
+"""What pydantic refuses, each in words of its own."""
+
+
+def _complaint(wrong: dict[str, Any]) -> str:
+    values = {key: value for key, value in (CONFIGURATION | wrong).items() if value is not None}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(yaml.safe_dump(values))
+        with pytest.raises(errors.ConfigError) as caught:
+            PipelineConfig.from_yaml(path)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("name", ERROR_CLASSES)
 def test_every_error_class_has_a_troubleshooting_entry(name):
     assert re.search(rf"^## .*\(`{name}`\)$", TROUBLESHOOTING, re.MULTILINE)
@@ -114,6 +155,11 @@ def test_every_error_has_a_troubleshooting_entry():
         if not passed_on.fullmatch(template) and not _has_entry(name, template)
     ]
     assert not faults, "docs/troubleshooting.md has no entry for\n" + "\n".join(faults)
+
+
+@pytest.mark.parametrize("wrong", WRONG_CONFIGURATIONS, ids=str)
+def test_wrong_value_of_a_configuration_has_an_entry(wrong):
+    assert _has_entry("ConfigError", _complaint(wrong))
 
 
 def test_an_error_of_a_new_kind_has_no_entry():
@@ -131,7 +177,8 @@ def test_the_errors_of_the_package_are_found():
 @pytest.mark.parametrize("message", _quoted_messages())
 def test_quoted_message_is_one_that_the_package_prints(message):
     assert sum(map(str.isalpha, message)) >= _LEAST_LETTERS
-    assert any(re.search(_pattern(message), each, re.DOTALL) for each in _string_templates())
+    printed = [*_string_templates(), *map(_complaint, WRONG_CONFIGURATIONS)]
+    assert any(re.search(_pattern(message), each, re.DOTALL) for each in printed)
 
 
 def test_every_public_module_has_an_api_page():
