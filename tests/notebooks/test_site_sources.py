@@ -4,6 +4,7 @@ import ast
 import functools
 import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ import yaml
 
 import aquamvs
 from aquamvs import errors
+from aquamvs.cli import build_parser
 from aquamvs.config import PipelineConfig
 
 PACKAGE = Path(aquamvs.__file__).parent
@@ -179,6 +181,23 @@ def test_quoted_message_is_one_that_the_package_prints(message):
     assert sum(map(str.isalpha, message)) >= _LEAST_LETTERS
     printed = [*_string_templates(), *map(_complaint, WRONG_CONFIGURATIONS)]
     assert any(re.search(_pattern(message), each, re.DOTALL) for each in printed)
+
+
+def _typed_commands() -> list[str]:
+    """Every ``$ aquamvs ...`` of the site, the tutorials and the README."""
+    folders = [
+        *DOCS.rglob("*.md"),
+        *DOCS.rglob("*.rst"),
+        *(DOCS.parent / "notebooks_src").glob("*"),
+    ]
+    pages = [*folders, *DOCS.parent.glob("*.md")]
+    texts = [page.read_text("utf-8").replace("\\\n", " ") for page in pages if page.is_file()]
+    return sorted(set(re.findall(r"^[# ]*\$ aquamvs (.+)$", "\n".join(texts), re.MULTILINE)))
+
+
+@pytest.mark.parametrize("command", _typed_commands())
+def test_typed_command_is_one_that_the_command_line_takes(command):
+    assert build_parser().parse_args(shlex.split(command, comments=True)).command
 
 
 def test_every_public_module_has_an_api_page():
