@@ -185,13 +185,10 @@ def test_quoted_message_is_one_that_the_package_prints(message):
 
 def _typed_commands() -> list[str]:
     """Every ``$ aquamvs ...`` of the site, the tutorials and the README."""
-    folders = [
-        *DOCS.rglob("*.md"),
-        *DOCS.rglob("*.rst"),
-        *(DOCS.parent / "notebooks_src").glob("*"),
-    ]
-    pages = [*folders, *DOCS.parent.glob("*.md")]
-    texts = [page.read_text("utf-8").replace("\\\n", " ") for page in pages if page.is_file()]
+    root = DOCS.parent
+    pages = [*DOCS.rglob("*.md"), *DOCS.rglob("*.rst"), *root.glob("*.md")]
+    pages += (root / "notebooks_src").glob("*.py")
+    texts = [page.read_text("utf-8").replace("\\\n", " ") for page in pages]
     return sorted(set(re.findall(r"^[# ]*\$ aquamvs (.+)$", "\n".join(texts), re.MULTILINE)))
 
 
