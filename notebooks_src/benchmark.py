@@ -220,8 +220,8 @@ def beats(one: str, other: str) -> bool:
 
 print(f"{'pathway':18} {'time':>8} {'RMS error':>10} {'coverage':>9}")
 for name, (seconds, rms_mm, per_coverage) in scores.items():
-    better = sorted((other for other in scores if beats(other, name)), key=scores.__getitem__)
-    verdict = f"beaten by {better[0]}" if better else "worth considering"
+    better = sorted((scores[other], other) for other in scores if beats(other, name))
+    verdict = f"beaten by {better[0][1]}" if better else "worth considering"
     error = f"{rms_mm:.2f} mm" if rms_mm < float("inf") else "unknown"
     print(f"{name:18} {seconds:6.1f} s {error:>10} {1 / per_coverage:9.0%}  {verdict}")
 for row in done:
