@@ -72,7 +72,9 @@ def _is_alive(project: Project, notebook: Path, link: str) -> bool:
     target = notebook.parent / unquote(parts.path) if parts.path else notebook
     if not target.exists() or not target.resolve().is_relative_to(project.root.resolve()):
         return False
-    return not parts.fragment or unquote(parts.fragment).lower() in _places(target)
+    if not parts.fragment or target.suffix not in (".ipynb", ".md", ".rst"):  # a line of code
+        return True
+    return unquote(parts.fragment).lower() in _places(target)
 
 
 def _places(target: Path) -> set[str]:

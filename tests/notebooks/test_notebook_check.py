@@ -377,6 +377,7 @@ PAGE = """
         "[page](../page.rst#a-label)",
         "[page](tiny.ipynb#tiny)",
         "[page](#tiny)",
+        "[line](../../notebooks_src/tiny.py#L3), [folder](../tutorial#readme)",
         "[page][there] and $x[1][2]$ and `[a][b]`\n\n[there]: ../page.md",
         "```\n[page](gone.md)\n```",
         "[folder](https://github.com/someone/Tank/tree/trunk/notebooks_src)",
