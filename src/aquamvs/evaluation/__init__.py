@@ -35,7 +35,12 @@ from .limit import (
     visible_in_depth_maps,
 )
 from .mesh import MeshErrors, mesh_errors
-from .statistics import ErrorStatistics, error_statistics
+from .statistics import (
+    DistanceStatistics,
+    ErrorStatistics,
+    distance_statistics,
+    error_statistics,
+)
 from .triangles import Triangles
 
 __all__ = [
@@ -50,6 +55,7 @@ __all__ = [
     "CloudScores",
     "DepthErrors",
     "DepthLimit",
+    "DistanceStatistics",
     "ErrorStatistics",
     "HeightDifference",
     "HeightErrors",
@@ -71,6 +77,7 @@ __all__ = [
     "depth_limit",
     "depth_points",
     "detect_board",
+    "distance_statistics",
     "error_statistics",
     "fit_board",
     "gsd",

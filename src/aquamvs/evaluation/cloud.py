@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..plain import plain
 from .arrays import FloatArray, as_bool, as_float64
-from .statistics import ErrorStatistics, error_statistics
+from .statistics import DistanceStatistics, distance_statistics
 from .triangles import Triangles
 
 ETH3D_VOXEL_SIZE = 0.01
@@ -42,7 +42,7 @@ class CloudScores:
         completeness: Tolerance to the fraction of the truth that close to a point.
         f_score: Tolerance to the harmonic mean of both; 0 for an empty cloud.
         distance: Statistics of the points' distances to the true surface (every point alike, none
-            trimmed); unsigned, so that ``bias`` equals ``mean_abs``.
+            trimmed).
         voxel_size: Side of the voxels that were averaged, metres; None where points count alike.
 
     Example:
@@ -58,7 +58,7 @@ class CloudScores:
     accuracy: dict[float, float]
     completeness: dict[float, float]
     f_score: dict[float, float]
-    distance: ErrorStatistics
+    distance: DistanceStatistics
     voxel_size: float | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def cloud_scores(
         accuracy=accuracy,
         completeness=completeness,
         f_score={t: _harmonic_mean(accuracy[t], completeness[t]) for t in accuracy},
-        distance=error_statistics(to_truth, thresholds=tolerances),
+        distance=distance_statistics(to_truth, thresholds=tolerances),
         voxel_size=voxel_size,
     )
 

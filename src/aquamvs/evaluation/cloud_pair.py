@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..plain import plain
 from .arrays import as_float64
 from .cloud import CLOUD_TOLERANCES
-from .statistics import ErrorStatistics, error_statistics
+from .statistics import DistanceStatistics, distance_statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class CloudErrors:
         (0.0, True)
     """
 
-    to_truth: ErrorStatistics
-    from_truth: ErrorStatistics
+    to_truth: DistanceStatistics
+    from_truth: DistanceStatistics
 
     def as_dict(self) -> dict[str, Any]:
         """The errors as plain Python for JSON; NaN becomes None."""
@@ -77,6 +77,6 @@ def cloud_errors(
     to_truth, _ = cKDTree(other).query(mine)
     from_truth, _ = cKDTree(mine).query(other)
     return CloudErrors(
-        to_truth=error_statistics(to_truth, thresholds=thresholds),
-        from_truth=error_statistics(from_truth, thresholds=thresholds),
+        to_truth=distance_statistics(to_truth, thresholds=thresholds),
+        from_truth=distance_statistics(from_truth, thresholds=thresholds),
     )

@@ -6,7 +6,7 @@ from typing import Any
 from ..plain import plain
 from ..types import Mesh
 from .cloud import CLOUD_TOLERANCES
-from .statistics import ErrorStatistics, error_statistics
+from .statistics import DistanceStatistics, distance_statistics
 from .triangles import Triangles
 
 
@@ -27,8 +27,8 @@ class MeshErrors:
         (True, True)
     """
 
-    to_truth: ErrorStatistics
-    from_truth: ErrorStatistics
+    to_truth: DistanceStatistics
+    from_truth: DistanceStatistics
     area: float
     truth_area: float
 
@@ -74,8 +74,8 @@ def mesh_errors(
     to_truth = truth.distance(surface.sample(sample_spacing))
     from_truth = surface.distance(truth.sample(sample_spacing))
     return MeshErrors(
-        to_truth=error_statistics(to_truth, thresholds=thresholds),
-        from_truth=error_statistics(from_truth, thresholds=thresholds),
+        to_truth=distance_statistics(to_truth, thresholds=thresholds),
+        from_truth=distance_statistics(from_truth, thresholds=thresholds),
         area=surface.area,
         truth_area=truth.area,
     )

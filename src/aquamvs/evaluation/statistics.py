@@ -18,8 +18,8 @@ NORMAL_MEDIAN = 0.6744897501960817
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorStatistics:
-    """Summary of signed errors; NaN where there is nothing to summarise.
+class DistanceStatistics:
+    """Summary of distances, or of errors without their sign; NaN where there is nothing.
 
     Attributes:
         count: Errors summarised.
@@ -29,8 +29,37 @@ class ErrorStatistics:
         p90: 90th percentile of the absolute error, metres.
         p95: 95th percentile of the absolute error, metres.
         max_abs: Largest absolute error, metres.
-        bias: Mean of the signed error, metres.
         beyond: Threshold in metres to the fraction of errors beyond it.
+
+    Example:
+        >>> import numpy as np
+        >>> from aquamvs.evaluation import distance_statistics
+        >>> statistics = distance_statistics(np.array([0.001, 0.003]), thresholds=(0.002,))
+        >>> statistics.mean_abs, statistics.beyond[0.002]
+        (0.002, 0.5)
+    """
+
+    count: int
+    median_abs: float
+    mean_abs: float
+    rms: float
+    p90: float
+    p95: float
+    max_abs: float
+    beyond: dict[float, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The statistics as plain Python for JSON; NaN becomes None."""
+        result: dict[str, Any] = plain(self)
+        return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorStatistics(DistanceStatistics):
+    """Summary of signed errors: the attributes of :class:`DistanceStatistics`, and those below.
+
+    Attributes:
+        bias: Mean of the signed error, metres.
         median_over_limit: Median of absolute error over limit, divided by 0.6745: 1 for normal
             errors at the limit. None when no limit was given.
         rms_over_limit: Root of the mean square of error / limit. None when no limit was given.
@@ -46,28 +75,36 @@ class ErrorStatistics:
         (0.001915, 0.333)
     """
 
-    count: int
-    median_abs: float
-    mean_abs: float
-    rms: float
-    p90: float
-    p95: float
-    max_abs: float
     bias: float
-    beyond: dict[float, float]
     median_over_limit: float | None
     rms_over_limit: float | None
     within_1_sigma: float | None
     within_2_sigma: float | None
 
-    def as_dict(self) -> dict[str, Any]:
-        """The statistics as plain Python for JSON; NaN becomes None."""
-        result: dict[str, Any] = plain(self)
-        return result
-
     def values(self) -> dict[str, Any]:
         """The statistics by field name, to build a result that extends them."""
         return {field.name: getattr(self, field.name) for field in fields(ErrorStatistics)}
+
+
+def distance_statistics(
+    distance: NDArray[np.floating[Any]], *, thresholds: Sequence[float] = ()
+) -> DistanceStatistics:
+    """Summarise distances.
+
+    Args:
+        distance: Finite, shape (N,), metres.
+        thresholds: Distances for ``beyond``, metres.
+
+    Returns:
+        The summary; distances are in the unit of ``distance``.
+
+    Example:
+        >>> import numpy as np
+        >>> from aquamvs.evaluation import distance_statistics
+        >>> distance_statistics(np.array([0.001, 0.003])).max_abs
+        0.003
+    """
+    return DistanceStatistics(**_summary(np.abs(distance), thresholds))
 
 
 def error_statistics(
@@ -98,19 +135,11 @@ def error_statistics(
         (3, 0.001, 0.001)
     """
     size = np.abs(error)
-    p50, p90, p95 = _percentiles(size, (50, 90, 95))
     over_limit = None if limit is None else _over(size, limit)
     over_sigma = None if sigma is None else _over(size, sigma)
     return ErrorStatistics(
-        count=int(size.size),
-        median_abs=p50,
-        mean_abs=_mean(size),
-        rms=_rms(size),
-        p90=p90,
-        p95=p95,
-        max_abs=float(size.max()) if size.size else float("nan"),
+        **_summary(size, thresholds),
         bias=_mean(error),
-        beyond={float(t): _mean(size > t) for t in thresholds},
         median_over_limit=(
             None if over_limit is None else _percentiles(over_limit, (50,))[0] / NORMAL_MEDIAN
         ),
@@ -118,6 +147,21 @@ def error_statistics(
         within_1_sigma=None if over_sigma is None else _mean(over_sigma <= 1),
         within_2_sigma=None if over_sigma is None else _mean(over_sigma <= 2),
     )
+
+
+def _summary(size: NDArray[Any], thresholds: Sequence[float]) -> dict[str, Any]:
+    """The fields of :class:`DistanceStatistics`."""
+    p50, p90, p95 = _percentiles(size, (50, 90, 95))
+    return {
+        "count": int(size.size),
+        "median_abs": p50,
+        "mean_abs": _mean(size),
+        "rms": _rms(size),
+        "p90": p90,
+        "p95": p95,
+        "max_abs": float(size.max()) if size.size else float("nan"),
+        "beyond": {float(t): _mean(size > t) for t in thresholds},
+    }
 
 
 def _over(size: NDArray[Any], scale: NDArray[Any]) -> NDArray[Any]:
