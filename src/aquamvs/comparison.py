@@ -205,4 +205,8 @@ def _surface(path: Path, kind: Kind) -> tuple[Triangles, float]:
 
 
 def _points(path: Path) -> Tensor:
-    return load_point_cloud(path).points
+    points = load_point_cloud(path).points
+    unknown = int(points.isnan().any(-1).sum())
+    if unknown:
+        raise DataError(f"{path} has {unknown} points without a position; remove them first")
+    return points

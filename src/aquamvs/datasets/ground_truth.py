@@ -217,16 +217,8 @@ def load_surface(path: Path) -> TrueSurface:
         DataError: The file is missing, damaged, or holds other arrays.
     """
     with open_arrays(path) as arrays:
-        x0, y0, spacing = (
-            float(arrays.array(key, np.float64, ())) for key in ("x0", "y0", "spacing")
-        )
-        z = arrays.array("z", np.float32, (None, None))
+        x0, y0, spacing, z = arrays.heights()
         discontinuity = arrays.array("discontinuity", np.bool_, z.shape)
-    if not (np.isfinite([x0, y0, spacing]).all() and spacing > 0):
-        raise DataError(
-            f"{path} has x0 = {x0}, y0 = {y0}, spacing = {spacing}; expected finite numbers and a "
-            "positive spacing"
-        )
     return TrueSurface(x0, y0, spacing, z, discontinuity)
 
 

@@ -34,6 +34,9 @@ _LARGE = 4.0
 _MAX_PIECES = 200_000
 """Pieces, about, into which large triangles may be divided."""
 
+_MAX_SAMPLES = 1 << 24
+"""Points on a surface, some gigabytes: a spacing that wants more is a mistake."""
+
 _FAR = 100.0
 """Triangle sizes from which a point is far: thousands of triangles are about equally near."""
 
@@ -99,12 +102,22 @@ class Triangles:
 
         Returns:
             shape (N, 3), float64, at least one point.
+
+        Raises:
+            DataError: The spacing is not positive, or so small for the surface's area that there
+                would be more than 17 million points.
         """
         if not spacing > 0:
             raise DataError(f"spacing is {spacing} m; expected a positive length")
         corners = self.corners
         cumulated = np.cumsum(_areas(corners))
-        count = max(1, round(float(cumulated[-1]) / spacing**2))
+        wanted = float(cumulated[-1]) / spacing / spacing
+        if not wanted <= _MAX_SAMPLES:
+            raise DataError(
+                f"a surface of {cumulated[-1]:.4g} m² sampled every {spacing:.4g} m gives "
+                f"{wanted:.4g} points; at most {_MAX_SAMPLES} are made, so choose a larger spacing"
+            )
+        count = max(1, round(wanted))
         step = np.arange(count) + 0.5
         chosen = np.searchsorted(cumulated, step * (cumulated[-1] / count), side="right")
         chosen = np.minimum(chosen, len(corners) - 1)
@@ -129,7 +142,7 @@ class Triangles:
         queries = as_float64("points", points, (None, 3))
         search = _Search(_divide(self.corners))
         distance = np.full(len(queries), np.inf)
-        order = np.lexsort(np.floor(queries[:, :2].T / (_SORT_CELLS * search.largest)))
+        order = np.lexsort(np.floor(queries[:, :2].T / (_SORT_CELLS * (search.largest or 1.0))))
         todo, candidates = order, min(_FIRST_CANDIDATES, search.count)
         while len(todo):  # neighbours in space follow each other: the tree stays in the cache
             doubtful = []
@@ -213,7 +226,9 @@ def _blocks(indices: IndexArray, candidates: int) -> list[IndexArray]:
 def _divide(corners: FloatArray) -> FloatArray:
     """The same surface with large triangles halved at their longest edge until none is large."""
     size = _longest_edge(corners)[1]
-    largest = max(_LARGE * float(np.median(size)), 2 * np.sqrt(_areas(corners).sum() / _MAX_PIECES))
+    largest = max(
+        _LARGE * float(np.median(size)), float(np.sqrt(np.square(size).sum() / _MAX_PIECES))
+    )
     done = []
     while len(corners):
         edge, size = _longest_edge(corners)

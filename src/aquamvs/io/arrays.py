@@ -28,6 +28,10 @@ MAX_ELEMENTS = 3 << 26
 """Largest array that is read, in elements (an RGB image of 8192 x 8192): a guard against headers
 that lie."""
 
+LARGEST_LENGTH = 1e9
+"""Lengths beyond it, metres, come from no scene, and their products from no number."""
+
+_SMALLEST_CELL = 1e-9
 _MAX_FILE_BYTES = 1 << 32
 _MAX_DIRECTORY_BYTES = 1 << 17
 
@@ -159,19 +163,16 @@ def load_height_map(path: str | Path) -> HeightMap:
     """
     path = Path(path)
     with open_arrays(path) as arrays:
-        x0, y0, spacing = (
-            float(arrays.array(key, np.float64, ())) for key in ("x0", "y0", "spacing")
-        )
-        z = arrays.array("z", np.float32, (None, None))
+        x0, y0, spacing, z = arrays.heights()
         sigma, confidence = (
             arrays.array(key, np.float32, z.shape) for key in ("sigma", "confidence")
         )
         view_count = arrays.array("view_count", np.int32, z.shape)
         color = arrays.array("color", np.float32, (*z.shape, 3))
-    if not (np.isfinite([x0, y0, spacing]).all() and spacing > 0):
+    if not _are_lengths(sigma) or bool((sigma < 0).any()):
         raise DataError(
-            f"height map {path} has x0 = {x0}, y0 = {y0}, spacing = {spacing}; expected finite "
-            "numbers and a positive spacing"
+            f"height map {path} has a sigma that is negative or infinite; expected metres, or NaN "
+            "where it is unknown"
         )
     return HeightMap(x0, y0, spacing, z, sigma, confidence, view_count, color)
 
@@ -314,6 +315,39 @@ class Arrays:
         if kind == np.bool_:  # other bytes than 0 and 1 would be neither true nor false
             return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(found) != 0)
         return torch.from_numpy(np.frombuffer(data, dtype=kind).reshape(found))
+
+    def heights(self) -> tuple[float, float, float, Tensor]:
+        """The grid of a height map or true surface: ``x0``, ``y0``, ``spacing`` and ``z``.
+
+        Raises:
+            DataError: One of them is missing, or no length that a scene can have; or the grid has
+                fewer than two rows or columns.
+        """
+        x0, y0, spacing = (
+            float(self.array(key, np.float64, ())) for key in ("x0", "y0", "spacing")
+        )
+        placed = abs(x0) <= LARGEST_LENGTH and abs(y0) <= LARGEST_LENGTH  # False for NaN
+        if not (placed and _SMALLEST_CELL <= spacing <= LARGEST_LENGTH):
+            raise DataError(
+                f"{self._path} has x0 = {x0}, y0 = {y0}, spacing = {spacing}; expected metres, and "
+                "a positive spacing"
+            )
+        z = self.array("z", np.float32, (None, None))
+        if min(z.shape) < 2:
+            raise DataError(
+                f"{self._path} has {z.shape[0]} x {z.shape[1]} heights; expected 2 x 2 or more"
+            )
+        if not _are_lengths(z):
+            raise DataError(
+                f"{self._path} has infinite or absurd heights; expected metres, or NaN where they "
+                "are unknown"
+            )
+        return x0, y0, spacing, z
+
+
+def _are_lengths(values: Tensor) -> bool:
+    """Whether all are lengths that a scene can have, or unknown."""
+    return not bool((values.abs() > LARGEST_LENGTH).any())
 
 
 def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

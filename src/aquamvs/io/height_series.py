@@ -119,12 +119,8 @@ def _common_grid(files: Sequence[Path]) -> _Cells:
     boxes = []
     for file in files:
         with open_arrays(file) as arrays:
-            x0, y0, spacing = (
-                float(arrays.array(key, np.float64, ())) for key in ("x0", "y0", "spacing")
-            )
-            rows, columns = arrays.array("z", np.float32, (None, None)).shape
-        if not (math.isfinite(x0) and math.isfinite(y0) and 0 < spacing < math.inf):
-            raise DataError(f"height map {file} has x0 = {x0}, y0 = {y0}, spacing = {spacing}")
+            x0, y0, spacing, z = arrays.heights()
+        rows, columns = z.shape
         boxes.append((x0, y0, x0 + (columns - 1) * spacing, y0 + (rows - 1) * spacing, spacing))
     x0, y0, _, _, spacing = boxes[0]
     before_x, before_y = (

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..files import check_file
 from ..types import Mesh, PointCloud
+from .arrays import LARGEST_LENGTH
 from .atomic import atomic_path
 
 _TYPES = {
@@ -91,7 +92,9 @@ def load_point_cloud(path: str | Path) -> PointCloud:
         normals, sigma and confidence NaN, view_count 0; colours are then white.
 
     Raises:
-        DataError: The file is missing, ASCII or big-endian, or its header does not match its size.
+        DataError: The file is missing, ASCII or big-endian, its header does not match its size, or
+            a point lies farther away than any scene reaches. (Undefined points pass: other programs
+            write them for pixels without depth.)
 
     Example:
         >>> import torch
@@ -106,9 +109,7 @@ def load_point_cloud(path: str | Path) -> PointCloud:
     path = Path(path)
     rows = _read(path)["vertex"]
     count = len(rows)
-    points = _columns(path, rows, ("x", "y", "z"))
-    if points is None:
-        raise DataError(f"{path} has no vertex properties x, y, z")
+    points = _positions(path, rows)
     normals = _columns(path, rows, ("nx", "ny", "nz"))
     confidence = _columns(path, rows, ("confidence",))
     sigma = _columns(path, rows, ("sigma",))
@@ -192,9 +193,9 @@ def load_mesh(path: str | Path) -> Mesh:
     path = Path(path)
     elements = _read(path)
     rows = elements["vertex"]
-    points = _columns(path, rows, ("x", "y", "z"))
-    if points is None:
-        raise DataError(f"{path} has no vertex properties x, y, z")
+    points = _positions(path, rows)
+    if bool(points.isnan().any()):
+        raise DataError(f"{path} has vertices without a position; a mesh has none such")
     if "face" not in elements:
         raise DataError(f"{path} has no faces; load_point_cloud reads clouds")
     faces = elements["face"]
@@ -342,6 +343,16 @@ def _parse_header(path: Path, lines: list[str]) -> list[_Element]:
         ]
     except ValueError as error:
         raise DataError(f"{path}: the PLY header is contradictory: {error}") from None
+
+
+def _positions(path: Path, rows: NDArray[np.void]) -> Tensor:
+    """World positions, shape (N, 3); NaN where the file has none."""
+    points = _columns(path, rows, ("x", "y", "z"))
+    if points is None:
+        raise DataError(f"{path} has no vertex properties x, y, z")
+    if bool((points.abs() > LARGEST_LENGTH).any()):
+        raise DataError(f"{path} has vertices more than {LARGEST_LENGTH:g} m away; expected metres")
+    return points
 
 
 def _columns(path: Path, rows: NDArray[np.void], names: tuple[str, ...]) -> Tensor | None:
