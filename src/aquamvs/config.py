@@ -26,6 +26,11 @@ _LOGGER = logging.getLogger(__name__)
 _MAX_FILE_BYTES = 1 << 18
 _MAX_DEPTH = 16
 _MAX_PATH = 4096
+_MAX_NAME = 255
+"""Bytes of one part of a path that file systems take."""
+_FARTHEST = 1e4
+"""Lengths of a scene, metres: beyond it no camera sees anything, and products overflow."""
+_SMALLEST_CELL = 1e-6
 _OPENING = (
     yaml.BlockMappingStartToken,
     yaml.BlockSequenceStartToken,
@@ -75,10 +80,15 @@ _OF_OTHER_WEIGHTS: dict[str, str] = {
 
 def _usable(path: Path) -> Path:
     """Refuse what no file system has, before it is asked."""
-    if any(ord(character) < ord(" ") for character in str(path)) or len(str(path)) > _MAX_PATH:
+    try:
+        longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise ValueError(f"{shortened(repr(str(path)))} has characters that no name has") from None
+    printable = all(character >= " " for character in str(path))
+    if not printable or len(str(path)) > _MAX_PATH or longest > _MAX_NAME:
         raise ValueError(
             f"{shortened(repr(str(path)))} is no path; expected at most {_MAX_PATH} printable "
-            "characters"
+            f"characters, and names of at most {_MAX_NAME} bytes"
         )
     try:
         return path.expanduser()
@@ -89,9 +99,14 @@ def _usable(path: Path) -> Path:
 Place = Annotated[Path, AfterValidator(_usable)]
 """A path of the configuration; ``~`` stands for the user's home folder."""
 
+Coordinate = Annotated[float, Field(ge=-_FARTHEST, le=_FARTHEST)]
+"""A coordinate of the world frame, metres."""
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class PreprocessingConfig(_Section):
@@ -201,14 +216,14 @@ class ReconstructionConfig(_Section):
 
     num_depths: Annotated[int, Field(ge=8, le=4096)] | None = None
     window_size: Annotated[int, Field(ge=3, le=63)] = 7
-    depth_margin: Annotated[float, Field(ge=0)] = 0.05
-    min_consistent_views: Annotated[int, Field(ge=2)] = 2
+    depth_margin: Annotated[float, Field(ge=0, le=_FARTHEST)] = 0.05
+    min_consistent_views: Annotated[int, Field(ge=2, le=1000)] = 2
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.1
     surface_method: Literal["heightfield", "poisson"] = "heightfield"
-    grid_resolution: Annotated[float, Field(gt=0)] | None = None
+    grid_resolution: Annotated[float, Field(ge=_SMALLEST_CELL, le=_FARTHEST)] | None = None
     target_faces: Annotated[int, Field(ge=4)] | None = None
-    region_of_interest: tuple[float, float, float, float] | None = None
-    height_range: tuple[float, float] | None = None
+    region_of_interest: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
+    height_range: tuple[Coordinate, Coordinate] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -242,7 +257,7 @@ class RuntimeConfig(_Section):
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     save_consistency_maps: bool = False
     quiet: bool = False
-    max_memory_gb: Annotated[float, Field(gt=0)] | None = None
+    max_memory_gb: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
 
 class PipelineConfig(_Section):
@@ -379,8 +394,7 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         _check_syntax(path, text)
-        data = yaml.safe_load(text)
-        _check_duplicates(path, yaml.compose(text, Loader=yaml.SafeLoader))
+        data = _value(path, yaml.SafeLoader(text))
     except (OSError, ValueError, ArithmeticError, LookupError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not readable as YAML ({shortened(reason, 300)})") from None
@@ -408,19 +422,27 @@ def _check_syntax(path: Path, text: str) -> None:
             raise ConfigError(f"{path}: is nested more than {_MAX_DEPTH} deep; expected sections")
 
 
+def _value(path: Path, loader: yaml.SafeLoader) -> Any:
+    """The text's value; its tree is looked at in between, for values tell no duplicates."""
+    node = loader.get_single_node()
+    _check_duplicates(path, node)
+    return None if node is None else loader.construct_document(node)
+
+
 def _check_duplicates(path: Path, node: yaml.Node | None) -> None:
     """Refuse a key that stands twice: YAML would take the last one and say nothing."""
     if not isinstance(node, yaml.MappingNode):
         return
     seen: set[str] = set()
     for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):  # no key of a configuration: refused later
+            continue
         if key.value in seen:
             raise ConfigError(
                 f"{path}: the key {shortened(str(key.value))} stands twice, again in line "
                 f"{key.start_mark.line + 1}; write it once"
             )
-        if isinstance(key.value, str):
-            seen.add(key.value)
+        seen.add(key.value)
         _check_duplicates(path, value)
 
 

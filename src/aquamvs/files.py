@@ -91,7 +91,8 @@ def load_json(
     """Read a JSON object.
 
     Raises:
-        AquaMVSError: Of the class ``error``: see :func:`check_file`; or the file is no JSON object.
+        AquaMVSError: Of the class ``error``: see :func:`check_file`; or the file is no JSON object,
+            or has a key twice, of which JSON would take the last and say nothing.
 
     Example:
         >>> from aquamvs.files import load_json
@@ -100,12 +101,22 @@ def load_json(
     """
     check_file(path, what, max_bytes=max_bytes, error=error)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        # Windows' editors put a mark before the text.
+        data = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_twins)
     except (OSError, ValueError, RecursionError) as fault:
         raise error(f"{what} {path} is not readable as JSON: {shortened(fault)}") from None
     if not isinstance(data, dict):
         raise error(f"{what} {path} holds a {type(data).__name__}; expected a JSON object")
     return data
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {shortened(repr(name))} stands twice in one object")
+        found[name] = value
+    return found
 
 
 @contextmanager

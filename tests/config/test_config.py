@@ -1,6 +1,7 @@
 """The configuration file: strict keys, relative paths, retired keys of 1.x."""
 
 import logging
+import math
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_what_is_written_reads_back_equal_also_from_another_folder(tmp_path: Pat
         ({"runtime": {"device": "tpu"}}, r"runtime\.device.*'tpu'"),
         ({"camera_input_map": {"cam0": "a"}}, "camera_input_map"),
         ({"camera_input_map": ["a", "b"]}, "camera_input_map"),
+        ({"runtime": {"max_memory_gb": math.inf}}, r"max_memory_gb.*finite"),
+        ({"runtime": {"max_memory_gb": 1e308}}, r"max_memory_gb.*less than"),
+        ({"reconstruction": {"grid_resolution": 1e-300}}, r"grid_resolution.*greater than"),
+        ({"reconstruction": {"height_range": [-math.inf, 1.0]}}, r"height_range.*finite"),
+        ({"reconstruction": {"depth_margin": 1e308}}, r"depth_margin.*less than"),
+        ({"reconstruction": {"min_consistent_views": 10**30}}, "min_consistent_views.*less than"),
+        ({"output_dir": "\ud800"}, "characters that no name has"),
+        ({"output_dir": "x" * 300}, "at most 255 bytes"),
     ],
 )
 def test_a_wrong_value_is_named_with_file_and_key(
@@ -83,6 +92,13 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, runtime={"max_memory_gb": 1})
     path.write_text(path.read_text() + "runtime:\n  quiet: true\n")
     with pytest.raises(ConfigError, match=r"the key runtime stands twice, again in line \d+"):
+        PipelineConfig.from_yaml(path)
+
+
+def test_a_mapping_in_the_place_of_a_key_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text(path.read_text() + "? {a: 1}\n: 2\n")
+    with pytest.raises(ConfigError, match="unhashable"):
         PipelineConfig.from_yaml(path)
 
 

@@ -85,7 +85,9 @@ def test_paths_that_no_system_has_are_refused(tmp_path: Path, place: str) -> Non
         PipelineConfig.from_yaml(tmp_path / "c.yaml")
 
 
-@pytest.mark.parametrize("name", ["../up", "/root", "a/b", "a\\b", ".hidden", "CON:", "x\n", ""])
+@pytest.mark.parametrize(
+    "name", ["../up", "/root", "a/b", "a\\b", ".hidden", "CON:", "x\n", "", "nul", "COM1.left"]
+)
 def test_camera_names_stay_inside_of_the_output_folder(tmp_path: Path, name: str) -> None:
     path = tmp_path / "rig.json"
     save_calibration(make_rig("small5"), path)
@@ -104,6 +106,21 @@ def test_camera_names_that_are_one_file_name_elsewhere_are_refused(tmp_path: Pat
     path.write_text(json.dumps(data))
     with pytest.raises(CalibrationError, match=r"CAM1 and cam1|cam1 and CAM1"):
         load_calibration_data(path)
+
+
+def test_a_camera_that_stands_twice_in_a_calibration_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rig.json"
+    save_calibration(make_rig("small5"), path)
+    path.write_text(path.read_text().replace('"cam1"', '"cam0"'))
+    with pytest.raises(CalibrationError, match="'cam0' stands twice"):
+        load_calibration_data(path)
+
+
+def test_a_byte_order_mark_before_a_calibration_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "rig.json"
+    save_calibration(make_rig("small5"), path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(load_calibration_data(path).cameras) == 5
 
 
 def png_header(width: int, height: int) -> bytes:

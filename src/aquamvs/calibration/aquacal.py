@@ -26,6 +26,8 @@ _MAX_IMAGE_SIDE = 32766
 """OpenCV's remapping takes no larger image."""
 _DISTORTION_COUNTS = {False: (4, 5, 8), True: (4,)}
 _CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
+_DEVICE_NAME = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for devices, whatever their suffix."""
 _ROTATION_TOLERANCE = 1e-4
 
 
@@ -256,12 +258,13 @@ def _check_names(reader: _Reader, names: list[str]) -> None:
     """Names become file names, also on systems that do not tell capitals from small letters."""
     seen: dict[str, str] = {}
     for name in names:
-        if not _CAMERA_NAME.fullmatch(name) or name.endswith((".", " ")):
+        is_file_name = _CAMERA_NAME.fullmatch(name) and not name.endswith((".", " "))
+        if not is_file_name or _DEVICE_NAME.fullmatch(name):
             reader.fail(
                 "cameras",
                 f"has a camera named {shortened(repr(name))}",
                 "names of letters, digits, '.', '_', '-' and spaces that start with a letter or "
-                "digit (they become file names)",
+                "digit and are no device of Windows (they become file names)",
             )
         other = seen.setdefault(name.casefold(), name)
         if other != name:
