@@ -360,10 +360,11 @@ class PipelineConfig(_Section):
 
         path = Path(path)
         data = self.resolved(path.parent).model_dump(mode="json")
+        text = yaml.safe_dump(
+            _relative(data, Path(os.path.abspath(path.parent))), sort_keys=False, allow_unicode=True
+        )
         with atomic_path(path) as temporary:
-            temporary.write_text(
-                yaml.safe_dump(_relative(data, Path(os.path.abspath(path.parent))), sort_keys=False)
-            )
+            temporary.write_text(text, encoding="utf-8")
 
     def hash(self) -> str:
         """Hash of everything that can change a result (not of places), hexadecimal."""

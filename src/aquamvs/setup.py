@@ -98,11 +98,13 @@ def match_inputs(
     found: dict[str, Path] = {}
     ignored = []
     for path in _inputs(Path(input_dir)):
-        match = None if expression is None else expression.match(path.name)
-        if expression is not None and match is None:
+        name: str | None = path.stem if path.is_file() else path.name
+        if expression is not None:
+            match = expression.match(path.name)
+            name = None if match is None else match.group(1)
+        if name is None:  # also where the pattern fits without its group
             ignored.append(path)
             continue
-        name = (path.stem if path.is_file() else path.name) if match is None else match.group(1)
         if name in found:
             raise ConfigError(
                 f"{found[name].name} and {path.name} are both of camera {name!r}; choose another "

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,40 @@ def test_init_refuses_a_rig_of_which_a_camera_is_missing(
         code=2,
     )
     assert "calibrated cameras cam2" in found["error"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_command_a_terminal_or_are_no_text_are_shown_as_codes(
+    recordings: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for spare in (b"dive7-\x1b[31mred", b"dive7-caf\xe9"):
+        (recordings / "dive7-spare").rename(recordings / os.fsdecode(spare))
+        shutil.copytree(recordings / "dive7-cam0", recordings / "dive7-spare")
+    arguments = ["init", "--input-dir", str(recordings), "--pattern", "dive7-(.*)"]
+    arguments += ["--calibration", str(tiny_dataset / "calibration.json")]
+    arguments += ["--config", str(tmp_path / "config.yaml"), "--overwrite"]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert r"\x1b[31mred" in text
+    assert r"caf\udce9" in text
+    assert "\x1b" not in text
+    text.encode()
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.encode())
+    assert os.fsdecode(b"caf\xe9") in found["match"]["not_calibrated"]
+
+
+def test_a_pattern_that_fits_without_its_group_names_no_camera(
+    recordings: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = shown(
+        capsys,
+        *("init", "--input-dir", recordings, "--pattern", "dive7-(cam[1-9])?"),
+        *("--calibration", tiny_dataset / "calibration.json"),
+        *("--config", tmp_path / "config.yaml"),
+        code=2,
+    )
+    assert "cameras cam0 (there are: Notes, dive7-cam0, dive7-spare)" in found["error"]
 
 
 def test_references_have_the_pixels_that_a_run_masks(

@@ -8,6 +8,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from readers import READERS
@@ -137,6 +139,30 @@ def test_a_png_that_declares_ten_thousand_megapixels_is_refused(tmp_path: Path) 
     for read in (image_size, read_image):
         with pytest.raises(DataError, match=r"100000 x 100000|could be decompression"):
             read(path)
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path: Path) -> None:
+    encoded = cv2.imencode(".jpg", np.zeros((64, 64), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[
+        1
+    ].tobytes()
+    (tmp_path / "few.jpg").write_bytes(encoded)
+    assert tuple(read_image(tmp_path / "few.jpg").shape) == (64, 64, 3)
+    first = encoded.index(b"\xff\xda")
+    scan = encoded[first : encoded.index(b"\xff\xc4", first)]
+    (tmp_path / "many.jpg").write_bytes(encoded[:-2] + scan * 10_000 + encoded[-2:])
+    with pytest.raises(DataError, match=r"100\d\d scans; at most 100"):
+        read_image(tmp_path / "many.jpg")
+
+
+@pytest.mark.parametrize("shape", ["(True, 24)", "(0, 99999999999999999999)", "(0, 4294967296)"])
+def test_shapes_that_numpy_stumbles_over_are_refused(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (117 - len(header)) + b"\n"
+    path = tmp_path / "d.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("depth.npy", b"\x93NUMPY\x01\x00\x76\x00" + header)
+    with pytest.raises(DataError, match=r"its shape is|declares"):
+        READERS["depth_map"].read(path)
 
 
 @pytest.mark.parametrize("count", [10**12, 2 * 10**8])

@@ -139,7 +139,7 @@ def test_declared_size_is_checked_before_allocation(tmp_path: Path) -> None:
     huge = {"descr": "<f4", "fortran_order": False, "shape": (1 << 30, 1 << 30)}
     np.lib.format.write_array_header_1_0(header, huge)
     replace(path, "depth", header.getvalue())
-    with pytest.raises(DataError, match="declares 1152921504606846976 elements"):
+    with pytest.raises(DataError, match=r"declares \(1073741824, 1073741824\) elements"):
         load_depth_map(path)
 
 

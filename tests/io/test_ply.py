@@ -163,6 +163,15 @@ def test_faces_must_be_triangles_of_existing_vertices(tmp_path: Path, roof: Mesh
         load_mesh(path)
 
 
+def test_faces_without_a_list_of_vertices_are_refused(tmp_path: Path) -> None:
+    header = "ply\nformat binary_little_endian 1.0\nelement vertex 1\n"
+    header += "".join(f"property float {axis}\n" for axis in "xyz")
+    header += "element face 1\nproperty uchar quality\nend_header\n"
+    (tmp_path / "m.ply").write_bytes(header.encode() + bytes(13))
+    with pytest.raises(DataError, match="without a list"):
+        load_mesh(tmp_path / "m.ply")
+
+
 def test_cloud_is_no_mesh(tmp_path: Path) -> None:
     save_point_cloud(tmp_path / "a.ply", cloud(3))
     with pytest.raises(DataError, match="has no faces"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from .arguments import Commands, add_command, add_verbosity
+from .output import print_result
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,9 +100,9 @@ def run_change(options: argparse.Namespace) -> int:
         differences.append(_thinned_difference(difference, step))
         numbers.append(difference.as_dict())
     _write_series(folder, maps, names, differences)
-    text = json.dumps(_report(paths, names, numbers, options), indent=2)
-    _write_bytes(folder / "change.json", f"{text}\n".encode())
-    print(text if options.json else _table(names, differences) + f"\n{folder}")
+    report = _report(paths, names, numbers, options)
+    _write_bytes(folder / "change.json", f"{json.dumps(report, indent=2)}\n".encode())
+    print_result(options, report, f"{_table(names, differences)}\n{folder}")
     return 0
 
 

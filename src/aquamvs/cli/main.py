@@ -13,7 +13,7 @@ from ..errors import AquaMVSError, ConfigError
 from . import data
 from .change import run_change
 from .exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
-from .output import print_result
+from .output import print_result, printable
 from .parser import Command, build_parser
 from .progress import StageBars, progress_line
 from .run import run
@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # maps of many megabytes come faster in huge pages.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    logging.basicConfig(
-        level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr
-    )
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(_Printable("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[shown])
     if options.verbose:  # not the other packages, which tell of every chunk of an image
         logging.getLogger("aquamvs").setLevel(logging.DEBUG)
     try:
@@ -60,10 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
 
 
+class _Printable(logging.Formatter):
+    """Messages with names of files in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _refuse(reason: str, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"error": reason}))
-    print(f"aquamvs: error: {reason}", file=sys.stderr)
+    print(f"aquamvs: error: {printable(reason)}", file=sys.stderr)
     return EXIT_WRONG_INPUT
 
 

@@ -19,10 +19,15 @@ def print_result(options: Namespace, data: Any, text: str) -> None:
         text: For people.
     """
     print(
-        json.dumps(plain(data), indent=2, allow_nan=False, ensure_ascii=False)
-        if options.json
-        else text,
+        json.dumps(plain(data), indent=2, allow_nan=False) if options.json else printable(text),
         flush=True,
+    )
+
+
+def printable(text: str) -> str:
+    """Text as a terminal may get it: names of files can hold its commands, or no characters."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
     )
 
 

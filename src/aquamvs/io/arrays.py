@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError
-from ..files import check_file, open_zip
+from ..files import check_file, open_zip, shortened
 from ..types import DepthMap, HeightMap
 from .atomic import atomic_path
 
@@ -298,9 +298,9 @@ class Arrays:
                     f"{np.dtype(dtype)} of shape ({wanted})"
                 )
             count = math.prod(found)
-            if count > MAX_ELEMENTS:
+            if max(count, *found, 0) > MAX_ELEMENTS:  # NumPy multiplies sides of empty arrays too
                 raise DataError(
-                    f"{self._path}: array {key!r} declares {count} elements; at most "
+                    f"{self._path}: array {key!r} declares {shortened(found)} elements; at most "
                     f"{MAX_ELEMENTS} are read"
                 )
             size = count * kind.itemsize
@@ -357,4 +357,6 @@ def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(
         file, max_header_size=_MAX_HEADER_BYTES
     )
+    if any(type(size) is not int for size in shape):  # True and False pass for numbers
+        raise ValueError(f"its shape is {shape}")
     return shape, fortran, dtype

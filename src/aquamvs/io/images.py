@@ -28,6 +28,9 @@ MAX_PIXELS = 1 << 26
 _MAX_FILE_BYTES = 1 << 29
 """Eight bytes per pixel of the largest image."""
 
+_START_OF_SCAN, _MAX_SCANS = b"\xff\xda", 100
+"""A progressive JPEG has about ten scans, each of which may take as long as a whole image."""
+
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _UNREADABLE = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError),
@@ -187,6 +190,8 @@ def _without_warnings() -> Iterator[None]:
 def _decode(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Pixels of shape (H, W) or (H, W, 3), RGB, uint8 or uint16."""
     with _without_warnings(), _open(path) as image:
+        if image.format == "JPEG":
+            _check_scans(path)
         try:
             image.load()
             size = image.size
@@ -198,6 +203,13 @@ def _decode(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
                 f"cannot decode image {path}: {shortened(error)}; the file is truncated or damaged"
             ) from None
     return _decode_deep(path, size)
+
+
+def _check_scans(path: Path) -> None:
+    """Refuse a JPEG file that is made to take hours; within a scan the marker does not occur."""
+    scans = path.read_bytes().count(_START_OF_SCAN)
+    if scans > _MAX_SCANS:
+        raise DataError(f"image {path} has {scans} scans; at most {_MAX_SCANS} are decoded")
 
 
 def _decode_deep(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:

@@ -199,6 +199,8 @@ def load_mesh(path: str | Path) -> Mesh:
     if "face" not in elements:
         raise DataError(f"{path} has no faces; load_point_cloud reads clouds")
     faces = elements["face"]
+    if "indices" not in (faces.dtype.names or ()):
+        raise DataError(f"{path} has faces without a list of their vertices")
     indices = faces["indices"].astype(np.int64)
     if bool((faces["count"] != 3).any()):
         raise DataError(f"{path} has faces that are no triangles; triangulate it first")
