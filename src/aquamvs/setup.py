@@ -11,7 +11,7 @@ from typing import Any
 from .calibration import CalibrationData
 from .config import PipelineConfig, ReconstructionConfig
 from .errors import ConfigError, DataError
-from .io import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from .io.frames import list_sources
 from .pathways import MatcherType, PipelineMode
 
 
@@ -180,24 +180,7 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
 
 def _inputs(folder: Path) -> list[Path]:
     """Videos and folders of images, by name."""
-    try:
-        entries = sorted(folder.iterdir())
-        found = [
-            entry
-            for entry in entries
-            if not entry.name.startswith(".")
-            and (
-                entry.suffix.lower() in VIDEO_SUFFIXES
-                if entry.is_file()
-                else entry.is_dir() and _holds_images(entry)
-            )
-        ]
-    except OSError as error:
-        raise DataError(f"cannot list {folder}: {error.strerror or error}") from None
+    found = list_sources(folder)
     if not found:
         raise DataError(f"{folder} holds neither videos nor folders of images")
     return found
-
-
-def _holds_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -217,6 +218,23 @@ def test_a_bar_of_all_frames_tells_the_time_that_is_left(
         bars.told(FrameStatus(ended, "done", Path("x")), ended, 4)
     bars.close()
     assert "frames:  75%" in capsys.readouterr().err
+
+
+def test_verbs_over_many_files_tell_the_time_that_is_left(
+    tiny_dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["temporal-filter", str(tiny_dataset / "images"), "--window", "1"]
+    arguments += ["--output-dir", str(tmp_path)]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert main(arguments) == 0
+    shown = capsys.readouterr().err
+    assert "cam4: frame 0: 100%" in shown
+    assert re.search(r"cam0: frame 0:  20%.* 1/5 \[\d\d:\d\d<\d\d:\d\d", shown)
+    assert main([*arguments, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_misspelt_option_is_answered_by_its_own_command(

@@ -146,8 +146,9 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(
     class StopError(Exception):
         pass
 
-    def stop(line: str) -> None:
-        if "cam3" in line:
+    def stop(what: str, done: int, total: int) -> None:
+        del done, total
+        if "cam3" in what:
             raise StopError
 
     with pytest.raises(StopError):
@@ -184,9 +185,11 @@ def test_what_stood_there_comes_back_if_the_new_folder_cannot_take_its_place(
 
 
 def test_progress_names_every_image(tiny_rig: CalibrationData, tmp_path: Path) -> None:
-    lines: list[str] = []
-    write(tmp_path / "example", tiny_rig, progress=lines.append)
-    assert lines == [f"frame 0: cam{i}" for i in range(5)]
+    told: list[tuple[str, int, int]] = []
+    write(tmp_path / "example", tiny_rig, frames=2, progress=lambda *each: told.append(each))
+    assert told == [
+        (f"frame {frame}: cam{i}", 5 * frame + i + 1, 10) for frame in range(2) for i in range(5)
+    ]
 
 
 def test_a_series_takes_the_options_of_each_frame(

@@ -1,6 +1,7 @@
 """The temporal filter's files: images and lossless videos hold the same medians."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ def test_a_filtered_video_holds_what_the_images_do(tmp_path: Path) -> None:
     write_video(tmp_path / "in" / "cam0.mkv", zip(times, noisy(9), strict=True))
     for number, image in enumerate(noisy(7)):
         write_image(tmp_path / "in" / "cam1" / f"{number}.png", image)
+    (tmp_path / "in" / "results" / "deeper").mkdir(parents=True)  # no input, and no fault
     options = {"window": 4, "step": 3}
     images = filter_inputs(tmp_path / "in", output_dir=tmp_path / "png", **options)  # type: ignore[arg-type]
     videos = filter_inputs(
@@ -89,3 +91,15 @@ def test_an_input_that_cannot_be_read_is_found_before_the_first_is_written(tmp_p
     with pytest.raises(DataError, match=r"cam1\.mp4"):
         filter_inputs(tmp_path / "in", output_dir=tmp_path / "out", window=3)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_window_that_does_not_fit_into_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, image in enumerate(noisy(4)):
+        write_image(tmp_path / "cam0" / f"{number}.png", image)
+    size = 4 * SIZE[0] * SIZE[1] * 3
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=size - 1))
+    with pytest.raises(ConfigError, match="larger window_step"):
+        filter_inputs(tmp_path / "cam0", window=4)
+    assert list(filter_inputs(tmp_path / "cam0", window=4, window_step=2).values()) == [4]

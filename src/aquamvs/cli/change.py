@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from .arguments import Commands, add_command, add_verbosity
 from .output import print_result
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,19 +87,22 @@ def run_change(options: argparse.Namespace) -> int:
     folder = options.output_dir or _beside(paths[0])
     step = -(-max(first.z.shape) // _SHOWN_SIDE)
     maps, differences, numbers = [_thinned_map(first, step)], [], []
-    for name, path in zip(names[1:], paths[1:], strict=True):
-        later = load_height_map(path)
-        difference = height_difference(
-            first,
-            later,
-            min_significance=options.min_significance,
-            correlation_length=CORRELATION_CELLS * first.spacing if length is None else length,
-            stable=stable,
-        )
-        _write_difference(folder, name, difference)
-        maps.append(_thinned_map(later, step))
-        differences.append(_thinned_difference(difference, step))
-        numbers.append(difference.as_dict())
+    with progress_bar(options) as show:
+        for done, (name, path) in enumerate(zip(names[1:], paths[1:], strict=True), start=1):
+            later = load_height_map(path)
+            difference = height_difference(
+                first,
+                later,
+                min_significance=options.min_significance,
+                correlation_length=CORRELATION_CELLS * first.spacing if length is None else length,
+                stable=stable,
+            )
+            _write_difference(folder, name, difference)
+            maps.append(_thinned_map(later, step))
+            differences.append(_thinned_difference(difference, step))
+            numbers.append(difference.as_dict())
+            if show is not None:
+                show(name, done, len(names) - 1)
     _write_series(folder, maps, names, differences)
     report = _report(paths, names, numbers, options)
     _write_bytes(folder / "change.json", f"{json.dumps(report, indent=2)}\n".encode())

@@ -198,7 +198,7 @@ def export_heights(options: argparse.Namespace) -> int:
     """Convert the height maps."""
     from ..io import load_height_map, save_geotiff, save_height_series, save_netcdf
     from ..pipeline import finished_height_maps
-    from .progress import progress_line
+    from .progress import progress_bar
 
     is_folder = options.input.is_dir()
     maps = finished_height_maps(options.input) if is_folder else [options.input]
@@ -206,7 +206,7 @@ def export_heights(options: argparse.Namespace) -> int:
     if suffix == ".zarr":
         default = options.input / "heights" if is_folder else options.input
         paths = [options.output or default.with_suffix(suffix)]
-        with progress_line(options) as show:
+        with progress_bar(options) as show:
             save_height_series(
                 paths[0],
                 maps,
@@ -217,8 +217,11 @@ def export_heights(options: argparse.Namespace) -> int:
     else:
         save = save_netcdf if suffix == ".nc" else save_geotiff
         paths = [_height_export(path, options, suffix) for path in maps]
-        for source, path in zip(maps, paths, strict=True):
-            save(path, load_height_map(source))
+        with progress_bar(options) as show:
+            for done, (source, path) in enumerate(zip(maps, paths, strict=True), start=1):
+                save(path, load_height_map(source))
+                if show is not None:
+                    show(path.name, done, len(maps))
     print_result(options, {"files": paths}, "\n".join(map(str, paths)))
     return EXIT_DONE
 
@@ -264,13 +267,16 @@ def add_export_mesh(commands: Commands) -> None:
 def export_mesh(options: argparse.Namespace) -> int:
     """Convert the meshes."""
     from ..meshing import convert_meshes
+    from .progress import progress_bar
 
-    paths = convert_meshes(
-        options.input_dir or options.input,
-        suffix=f".{options.format}",
-        target_faces=options.simplify,
-        output_dir=options.output_dir,
-    )
+    with progress_bar(options) as show:
+        paths = convert_meshes(
+            options.input_dir or options.input,
+            suffix=f".{options.format}",
+            target_faces=options.simplify,
+            output_dir=options.output_dir,
+            progress=show,
+        )
     print_result(options, {"meshes": paths}, "\n".join(map(str, paths)))
     return EXIT_DONE
 
@@ -339,9 +345,9 @@ def add_temporal_filter(commands: Commands) -> None:
 def temporal_filter(options: argparse.Namespace) -> int:
     """Write the medians."""
     from ..io import filter_inputs
-    from .progress import progress_line
+    from .progress import progress_bar
 
-    with progress_line(options) as show:
+    with progress_bar(options) as show:
         written = filter_inputs(
             options.input,
             output_dir=options.output_dir,

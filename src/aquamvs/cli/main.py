@@ -15,7 +15,7 @@ from .change import run_change
 from .exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from .output import print_result, printable
 from .parser import Command, build_parser
-from .progress import StageBars, progress_line
+from .progress import StageBars, progress_bar
 from .run import run
 from .view import view
 
@@ -109,7 +109,7 @@ def _example(options: argparse.Namespace) -> int:
         return EXIT_DONE
     if options.frames < 1:
         raise ConfigError(f"--frames is {options.frames}; expected 1 or more")
-    with progress_line(options) as show:
+    with progress_bar(options) as show:
         folder = make_example(
             options.out,
             scale=options.scale,

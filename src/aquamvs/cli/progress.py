@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .output import printable
+
 if TYPE_CHECKING:
     from ..pathways import Stage
     from ..pipeline import FrameStatus
@@ -82,15 +84,23 @@ class RunBars(StageBars):
 
 
 @contextmanager
-def progress_line(options: argparse.Namespace) -> Iterator[Callable[[str], None] | None]:
-    """Prints progress lines over each other on a terminal; None where nobody looks."""
+def progress_bar(
+    options: argparse.Namespace,
+) -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar with the time that is left, told what has been done, how many, and of how many.
+
+    None where nobody looks.
+    """
     if options.quiet or options.json or not sys.stderr.isatty():
         yield None
         return
+    from tqdm import tqdm
 
-    def show(line: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{line}")
-        sys.stderr.flush()
+    with tqdm(total=0, leave=False, file=sys.stderr, mininterval=0) as bar:
 
-    yield show
-    show("")
+        def show(what: str, done: int, total: int) -> None:
+            bar.total = total
+            bar.set_description(printable(what), refresh=False)
+            bar.update(done - bar.n)
+
+        yield show

@@ -26,8 +26,8 @@ from .rigs import make_rig, resize_rig, save_calibration
 from .scene import Scene, SceneKind, SceneOptions
 from .solids import Part
 
-Progress = Callable[[str], None]
-"""Called with a line about what has been written."""
+Progress = Callable[[str, int, int], None]
+"""Called with what has been written, the number of images so far, and their number in all."""
 
 
 class ExampleScale(StrEnum):
@@ -89,7 +89,7 @@ def make_example(
         masks: Also write masks.
         overwrite: Replace a folder that holds something.
         workers: Threads; all processors when absent.
-        progress: Called with a line for every image.
+        progress: Called for every image with its name, how many there are now, and how many in all.
 
     Returns:
         The folder.
@@ -155,7 +155,7 @@ def write_dataset(
             in the first frame, black on the tank's walls and beyond).
         overwrite: Replace a folder that holds something.
         workers: Threads; all processors when absent. The files do not depend on them.
-        progress: Called with a line for every image.
+        progress: Called for every image with its name, how many there are now, and how many in all.
 
     Returns:
         The folder.
@@ -197,6 +197,7 @@ def write_dataset(
             imaging or Imaging(),
             workers or os.cpu_count() or 1,
             progress or _silent,
+            count,
         )
         for frame, each in enumerate(per_frame):
             writer.frame(scenes[each], frame, masks=masks and frame == 0)
@@ -218,7 +219,7 @@ def write_dataset(
     return Path(out)
 
 
-def _silent(_: str) -> None:
+def _silent(_what: str, _done: int, _total: int) -> None:
     """Progress that nobody watches."""
 
 
@@ -229,11 +230,13 @@ class _Writer:
     imaging: Imaging
     workers: int
     progress: Progress
+    frames: int
 
     def frame(self, scene: Scene, frame: int, *, masks: bool) -> None:
         """Write images and truth of a frame."""
         depths = {}
-        for camera in self.calibration.cameras:
+        views = len(self.calibration.cameras)
+        for index, camera in enumerate(self.calibration.cameras, start=1):
             image = render_view(
                 scene,
                 self.calibration,
@@ -251,7 +254,7 @@ class _Writer:
             if masks:
                 keep = (part != int(Part.NONE)) & (part != int(Part.WALL))
                 write_image(self.folder / "masks" / f"{camera}.png", keep.float())
-            self.progress(f"frame {frame}: {camera}")
+            self.progress(f"frame {frame}: {camera}", frame * views + index, self.frames * views)
         save_frame_truth(self.folder, frame, depths, true_surface(scene))
 
 

@@ -9,7 +9,7 @@ from ..calibration import CalibrationData
 from ..errors import ConfigError, DataError
 from ..types import FrameSet
 from .alignment import Alignment, align
-from .sources import FrameSource, ImageFolder
+from .sources import FrameSource, ImageFolder, is_image
 from .video import VIDEO_SUFFIXES, VideoFile
 
 _LOGGER = logging.getLogger(__name__)
@@ -147,3 +147,24 @@ def open_source(location: str | Path, prefix: str = "") -> FrameSource:
             f"{', '.join(sorted(VIDEO_SUFFIXES))})"
         )
     return VideoFile(path)
+
+
+def list_sources(folder: Path) -> list[Path]:
+    """Videos and folders of images that a folder holds, by name; hidden ones are left out.
+
+    Raises:
+        DataError: It, or a folder in it, may not be read.
+    """
+    try:
+        return [
+            entry
+            for entry in sorted(folder.iterdir())
+            if not entry.name.startswith(".")
+            and (
+                any(map(is_image, entry.iterdir()))
+                if entry.is_dir()
+                else entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file()
+            )
+        ]
+    except OSError as error:
+        raise DataError(f"cannot list {folder}: {error.strerror or error}") from None

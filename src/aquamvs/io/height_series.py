@@ -44,7 +44,7 @@ def save_height_series(
     *,
     interval: float | None = None,
     overwrite: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> None:
     """Write height maps as one Zarr store with the dimensions ``frame``, ``y`` and ``x``.
 
@@ -58,7 +58,7 @@ def save_height_series(
             the folder ``frame_000000`` that holds a map, else its position.
         interval: Time from one frame number to the next, seconds: adds the coordinate ``time``.
         overwrite: Replace a store that exists.
-        progress: Called with a line for every map.
+        progress: Called for every map with its frame, how many are done, and how many there are.
 
     Raises:
         ConfigError: xarray or zarr is not installed, or the interval is not positive.
@@ -100,7 +100,7 @@ def save_height_series(
             except OSError as error:
                 raise DataError(f"cannot write {path}: {error.strerror or error}") from None
             if progress is not None:
-                progress(f"frame {frame}")
+                progress(f"frame {frame}", position + 1, len(files))
 
 
 def _frame_numbers(files: Sequence[Path]) -> list[int]:

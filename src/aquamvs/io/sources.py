@@ -12,6 +12,14 @@ from .images import image_size, read_image
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is one of a camera's images, by its name.
+
+    Hidden files are none: systems and this library's own writer use them as temporaries.
+    """
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
 class FrameSource(Protocol):
     """The frames of one camera.
 
@@ -57,13 +65,10 @@ class ImageFolder:
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         try:
-            files = [f for f in self._path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES]
+            files = [f for f in self._path.iterdir() if is_image(f)]
         except OSError as error:
             raise DataError(f"cannot list folder {path}: {error.strerror or error}") from None
-        # Hidden files are left out: systems and this library's own writer use them as temporaries.
-        self._files = sorted(
-            (f for f in files if not f.name.startswith(".")), key=lambda f: _natural_key(f.name)
-        )
+        self._files = sorted(files, key=lambda f: _natural_key(f.name))
         if not self._files:
             raise DataError(
                 f"folder {path} holds no images; expected files that end in "

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError, DataError
-from .frames import open_source
+from .frames import list_sources, open_source
 from .images import write_image
-from .sources import IMAGE_SUFFIXES, FrameSource
-from .video import VIDEO_SUFFIXES, VideoFile
+from .sources import FrameSource, is_image
+from .video import VideoFile
 from .video_writer import write_video
 
+_BYTES_PER_PIXEL = 3
 _ROWS_AT_ONCE = 64
 """Rows whose median is taken at a time: partitioning copies the whole window otherwise."""
 
@@ -79,6 +81,12 @@ def _check_lengths(source: FrameSource, window: int, step: int, window_step: int
             f"window is {window} frames, but {source.path} has {source.frame_count}; choose a "
             "smaller one"
         )
+    held = -(-window // window_step) * math.prod(source.size) * _BYTES_PER_PIXEL
+    if held > psutil.virtual_memory().total:
+        raise ConfigError(
+            f"a window of {window} frames of {source.path} takes {held / 2**30:.0f} GiB; choose a "
+            "smaller window, or a larger window_step"
+        )
 
 
 def _levels(source: FrameSource, index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -106,7 +114,7 @@ def filter_inputs(
     window_step: int = 1,
     as_video: bool = False,
     frame_rate: float = 30.0,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, int]:
     """Write the median images of a video, a folder of images, or every one in a folder.
 
@@ -121,7 +129,8 @@ def filter_inputs(
         as_video: Write lossless videos (see :func:`write_video`) whose frames are shown when the
             input's are.
         frame_rate: Of inputs that have no timestamps, Hz.
-        progress: Called with a line for every image.
+        progress: Called for every image with its input and frame, how many are written, and how
+            many there will be.
 
     Returns:
         Folder or video written to number of images in it.
@@ -152,11 +161,10 @@ def filter_inputs(
             raise DataError(f"two inputs in {source} would both be written to {target}")
         inputs[target] = path, frames
     written: dict[str, int] = {}
+    tell = _Teller(progress, sum(-(-each.frame_count // step) for _, each in inputs.values()))
     for target, (path, frames) in inputs.items():
-        medians = _told(
-            temporal_median(frames, window=window, step=step, window_step=window_step),
-            path.name,
-            progress,
+        medians = tell.of(
+            path.name, temporal_median(frames, window=window, step=step, window_step=window_step)
         )
         if as_video:
             times = _times(frames, frame_rate)
@@ -168,13 +176,18 @@ def filter_inputs(
     return written
 
 
-def _told(
-    medians: Iterator[tuple[int, Tensor]], name: str, progress: Callable[[str], None] | None
-) -> Iterator[tuple[int, Tensor]]:
-    for frame, image in medians:
-        yield frame, image
-        if progress is not None:
-            progress(f"{name}: frame {frame}")
+class _Teller:
+    """Counts the images of all inputs."""
+
+    def __init__(self, progress: Callable[[str, int, int], None] | None, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+
+    def of(self, name: str, medians: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
+        for frame, image in medians:
+            yield frame, image
+            self._done += 1
+            if self._progress is not None:
+                self._progress(f"{name}: frame {frame}", self._done, self._total)
 
 
 def _write_images(folder: Path, medians: Iterator[tuple[int, Tensor]]) -> int:
@@ -195,10 +208,9 @@ def _inputs(source: Path) -> list[Path]:
     """The source itself, or the videos and folders of images in it."""
     if not source.is_dir():
         return [source]
-    content = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in content):
+    if any(is_image(path) for path in source.iterdir()):
         return [source]
-    found = [path for path in content if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES]
+    found = list_sources(source)
     if not found:
         raise DataError(f"{source} holds neither images nor videos nor folders of images")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DataError
@@ -16,6 +17,7 @@ def convert_meshes(
     suffix: str,
     target_faces: int | None = None,
     output_dir: str | Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Path]:
     """Convert meshes to another format.
 
@@ -25,6 +27,7 @@ def convert_meshes(
         target_faces: Simplify each mesh to about so many triangles.
         output_dir: Folder to write into, with the tree below ``source``; beside each mesh when
             absent.
+        progress: Called for every mesh with its name, how many are done, and how many there are.
 
     Returns:
         The files written.
@@ -48,11 +51,13 @@ def convert_meshes(
         raise DataError(f"{source} holds no mesh; expected PLY files with triangles")
     folder = root if output_dir is None else Path(output_dir)
     targets = [(folder / path.relative_to(root)).with_suffix(suffix) for path in meshes]
-    for path, target in zip(meshes, targets, strict=True):
+    for done, (path, target) in enumerate(zip(meshes, targets, strict=True), start=1):
         if target.exists() and target.samefile(path):
             raise DataError(f"{target} would be replaced by itself; give an output folder")
         mesh = load_mesh(path)
         export_mesh(mesh if target_faces is None else decimate(mesh, target_faces), target)
+        if progress is not None:
+            progress(path.name, done, len(meshes))
     return targets
 
 
@@ -67,6 +72,6 @@ def _meshes(source: Path) -> list[Path]:
         Path(folder) / name
         for folder, _, names in os.walk(source, onerror=refuse)
         for name in names
-        if name.endswith(".ply")
+        if name.lower().endswith(".ply")
     ]
     return [path for path in sorted(found) if "face" in ply_elements(path)]
