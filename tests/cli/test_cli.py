@@ -5,6 +5,7 @@ import logging
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -212,12 +213,16 @@ def test_a_bar_of_all_frames_tells_the_time_that_is_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    bars = RunBars()
-    for ended in range(1, 4):
+    bars = RunBars(4)
+    bars.told(FrameStatus(1, "skipped", Path("x")), 1, 4)
+    for ended in (2, 3):
         bars(Stage.FUSION, 0, 2)
+        time.sleep(1.0)
         bars.told(FrameStatus(ended, "done", Path("x")), ended, 4)
     bars.close()
-    assert "frames:  75%" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert re.search(r"frames:  50%.* 2/4 \[\d\d:\d\d<(?!00:00)\d\d:\d\d, ", shown)
+    assert "frames:  75%" in shown
 
 
 def test_verbs_over_many_files_tell_the_time_that_is_left(

@@ -54,23 +54,29 @@ class StageBars:
 
 
 class RunBars(StageBars):
-    """Adds a bar of all frames with the time that is left, above that of the stage."""
+    """Adds a bar of all frames with the time that is left, above that of the stage.
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    Args:
+        total: Frames of the run, whose clock starts here.
+        quiet: Show nothing.
+    """
+
+    def __init__(self, total: int, *, quiet: bool = False) -> None:
         super().__init__(quiet=quiet)
         self._frames: Any = None
+        if self._shown:
+            from tqdm import tqdm
+
+            self._frames = tqdm(  # no smoothing: frames are alike, and few
+                total=total, desc="frames", leave=False, file=sys.stderr, smoothing=0, mininterval=0
+            )
 
     def told(self, status: FrameStatus, ended: int, total: int) -> None:
         """Tell that a frame has ended."""
-        if not self._shown:
-            return
-        from tqdm import tqdm
-
-        self._close_stage()
+        del total  # known from the start
         if self._frames is None:
-            self._frames = tqdm(
-                total=total, desc="frames", leave=False, file=sys.stderr, mininterval=0
-            )
+            return
+        self._close_stage()
         if status.status == "skipped":  # took no time: the rate is that of the others
             self._frames.initial += 1
         self._frames.update(ended - self._frames.n)

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     quiet = options.quiet or options.json or config.runtime.quiet
     if not quiet:
         print(f"aquamvs: {memory}", file=sys.stderr)
-    bars = RunBars(quiet=quiet)
+    bars = RunBars(len(pipeline.inputs.frames()), quiet=quiet)
     resume = not options.restart
     if options.workers is None and options.scheduler is None:
         summary = pipeline.run(progress=bars, resume=resume, told=bars.told)
