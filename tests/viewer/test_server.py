@@ -3,6 +3,7 @@
 import http.client
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -44,6 +45,7 @@ def folder(tmp_path: Path) -> Path:
     write_image(tmp_path / "secret.png", torch.rand(4, 4, 3))
     (folder / "report.json").write_text("{}")
     (folder / "way_out.png").symlink_to(tmp_path / "secret.png")
+    (folder / "circle.png").symlink_to(folder / "circle.png")
     (folder / "damaged.ply").write_bytes(b"ply\nnonsense")
     return folder
 
@@ -96,7 +98,7 @@ def test_files_are_listed_and_drawn(server: ViewServer) -> None:
     assert listing["rig"]
     names = ["cloud.ply", "mesh/surface.ply", "surface/height_map.npz", "photo.png"]
     assert set(names) <= set(listing["files"])
-    assert "report.json" not in listing["files"]
+    assert not {"report.json", "way_out.png", "circle.png"} & set(listing["files"])
     header, positions, _ = decode(ask(server, "/geometry?file=cloud.ply")[1])
     assert (header["kind"], header["vertices"], header["total"]) == ("points", 50, 51)
     assert header["low"] == pytest.approx(positions.min(0).tolist())
@@ -126,6 +128,7 @@ def test_the_rig_stands_above_its_water(server: ViewServer) -> None:
     [
         *("/geometry?file=../secret.png", "/image?file=../secret.png", "/image?file=way_out.png"),
         *("/image?file=/etc/hostname", "/image?file=%2e%2e%2fsecret.png", "/image?file=none.png"),
+        *("/image?file=circle.png", "//[", "http://[::1"),
         *("/image?file=report.json", "/image?file=cloud.ply", "/image?file=%00", "/image", "/.."),
         *("/geometry?file=damaged.ply", "/geometry?file=photo.png", "/image?file=" + "a" * 5000),
     ],
@@ -147,6 +150,27 @@ def test_other_hosts_are_refused(server: ViewServer, host: str) -> None:
 def test_other_origins_are_refused(server: ViewServer, origin: str) -> None:
     assert ask(server, "/files", Origin=origin)[0] == 403
     assert ask(server, "/files", Origin=f"http://localhost:{server.port}")[0] == 200
+
+
+def test_two_hosts_are_refused(server: ViewServer) -> None:
+    own = f"Host: 127.0.0.1:{server.port}\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"GET /files HTTP/1.1\r\n{own}Host: evil.example\r\n\r\n".encode())
+        assert b" 403 " in connection.recv(100)
+
+
+def test_a_page_that_is_closed_too_early_is_no_fault(
+    server: ViewServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("aquamvs.viewer.server._Handler.end_headers", gone)
+        with pytest.raises(http.client.HTTPException):
+            ask(server, "/files")
+    assert ask(server, "/files")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])

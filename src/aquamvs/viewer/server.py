@@ -9,6 +9,7 @@ be its own.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -95,7 +96,8 @@ class ViewServer:
         """Paths of the files that can be shown, relative to the folder."""
         found = []
         for path in sorted(self.folder.rglob("*")):
-            if is_viewable(path) and path.is_file() and not path.name.startswith("."):
+            shown = is_viewable(path) and path.is_file() and not path.name.startswith(".")
+            if shown and path.resolve().is_relative_to(self.folder):  # else a link leads out
                 found.append(path.relative_to(self.folder).as_posix())
             if len(found) == _MAX_FILES:
                 break
@@ -109,7 +111,7 @@ class ViewServer:
         """
         try:
             path = (self.folder / name).resolve()
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):  # RuntimeError: links that lead in a circle
             raise DataError("no such file") from None
         if not (path.is_relative_to(self.folder) and is_viewable(path)):
             raise DataError("no such file")
@@ -128,21 +130,37 @@ class _Handler(BaseHTTPRequestHandler):
         self._view = view
         super().__init__(*arguments)  # type: ignore[arg-type]  # as socketserver calls it
 
+    def handle(self) -> None:
+        """Answer; a page that is closed or loaded anew before it has its answer is no fault."""
+        with suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self) -> None:
         """Answer with the page, the list of files, or what is to be drawn of one."""
-        hosts = {f"{name}:{self._view.port}" for name in (LOOPBACK, "localhost")}
-        origins = {f"http://{host}" for host in hosts}
-        origin = self.headers.get("Origin")
-        if self.headers.get("Host") not in hosts or (origin is not None and origin not in origins):
+        own = {f"{name}:{self._view.port}" for name in (LOOPBACK, "localhost")}
+        hosts = self.headers.get_all("Host", [])
+        origins = self.headers.get_all("Origin", [])
+        if (
+            len(hosts) != 1
+            or hosts[0] not in own
+            or {*origins} - {f"http://{host}" for host in own}
+        ):
             self._answer(HTTPStatus.FORBIDDEN, b"this server answers its own page only\n")
             return
-        url = urlsplit(self.path)
         try:
-            content, kind = self._content(url.path, parse_qs(url.query).get("file", [""])[0])
+            content, kind = self._content(*self._asked())
         except AquaMVSError as error:
             self._answer(HTTPStatus.NOT_FOUND, f"{error}\n".encode())
             return
         self._answer(HTTPStatus.OK, content, kind)
+
+    def _asked(self) -> tuple[str, str]:
+        """The route, and the file that is named in it."""
+        try:
+            url = urlsplit(self.path)
+            return url.path, parse_qs(url.query).get("file", [""])[0]
+        except ValueError:  # brackets that do not match
+            raise DataError("no such page") from None
 
     def _content(self, route: str, name: str) -> tuple[bytes, str]:
         if route in _STATIC:
