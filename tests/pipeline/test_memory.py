@@ -1,6 +1,7 @@
 """Memory is predicted before a run, and kept: tiles shrink to fit the limit, and change nothing."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,24 @@ def test_a_run_that_is_made_to_fit_gives_the_same_bytes(dataset: Path) -> None:
         }
     assert results["free"] == results["tight"]
     assert any(path.name == "height_map.npz" for path in results["free"])
+
+
+@pytest.mark.parametrize("mode", ["sparse", "full", "surface"])
+def test_a_refusal_names_the_least_limit_that_would_do(dataset: Path, mode: str) -> None:
+    def refusal(limit_gb: float) -> str | None:
+        inputs = limited(dataset, limit_gb).inputs
+        config = inputs.config.model_copy(update={"pipeline_mode": mode})
+        try:
+            predict_memory(dataclasses.replace(inputs, config=config), threads=1).check()
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    message = refusal(0.1)
+    assert message is not None
+    least = float(re.search(r"raise it to (\S+) at least", message)[1])  # type: ignore[index]
+    assert refusal(least) is None
+    assert refusal(least - 0.02) is not None
 
 
 @pytest.mark.parametrize("mode", ["sparse", "full"])

@@ -24,8 +24,10 @@ _NEIGHBOURS = 4
 """The fourth neighbour lies one cell away on a square grid, and as far on average in a random
 cloud of the same density (1.1 cells)."""
 _SPACING_SAMPLES = 20_000
+_CHANNELS = 7
 _POINTS_AT_ONCE = 1 << 17
-"""Points whose cells are made together: bounds memory."""
+"""Points whose cells are made together, and cells that are bridged together: bounds memory."""
+_ROWS_AT_ONCE = 128
 
 
 def point_spacing(cloud: PointCloud) -> float:
@@ -97,8 +99,8 @@ def grid_cloud(cloud: PointCloud, spacing: float | None = None, *, max_gap: int 
             f"a grid of {spacing} m over {high[0] - low[0]:.3g} m x {high[1] - low[1]:.3g} m has "
             f"{rows} x {columns} cells; choose a larger spacing, or remove the cloud's outliers"
         )
-    cells = _Cells.of(cloud, low, spacing, columns)
-    filled = fill_small_gaps(cells.channels(rows, columns), max_gap, spacing)
+    filled = _channels(cloud, low, spacing, rows, columns)
+    fill_small_gaps(filled, max_gap, spacing)
     z, sigma, confidence, views = filled[:4]
     known = torch.isfinite(z)
     return HeightMap(
@@ -113,77 +115,73 @@ def grid_cloud(cloud: PointCloud, spacing: float | None = None, *, max_gap: int 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """Statistics of those cells that hold points; other cells are not stored.
+def _channels(
+    cloud: PointCloud, low: NDArray[np.float64], spacing: float, rows: int, columns: int
+) -> Tensor:
+    """z, sigma, confidence, view count and colours of every cell, NaN in those without points.
 
-    Attributes:
-        number: Flat cell numbers, ascending, shape (M,).
-        values: z, sigma, confidence, view count, red, green, blue, shape (7, M), float32.
+    Shape (7, rows, columns), float32. The cells are made in parts that share none.
     """
+    number = _cell_numbers(cloud, low, spacing, columns)
+    order = np.argsort(number, kind="stable")
+    number = number[order]
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    del number
+    wanted = np.arange(0, len(order), _POINTS_AT_ONCE)
+    ends = np.unique(starts[np.searchsorted(starts, wanted, side="right") - 1])
+    grid = np.full((_CHANNELS, rows * columns), np.nan, dtype=np.float32)
+    for some in np.split(order, ends[1:]):
+        cells, values = _cell_values(cloud, torch.from_numpy(some), low, spacing, columns)
+        grid[:, cells] = values
+    return torch.from_numpy(grid.reshape(-1, rows, columns))
 
-    number: NDArray[np.int64]
-    values: NDArray[np.float32]
 
-    @staticmethod
-    def of(cloud: PointCloud, low: NDArray[np.float64], spacing: float, columns: int) -> "_Cells":
-        """The cells of a cloud, made in parts that share none."""
-        xy = cloud.points[:, :2].detach().cpu().numpy()
-        place = np.round((xy - low) / spacing).astype(np.int32)
-        number = place[:, 1].astype(np.int64) * columns + place[:, 0]
-        order = np.argsort(number, kind="stable")
-        starts = np.flatnonzero(np.diff(number[order], prepend=-1))
-        wanted = np.arange(0, len(order), _POINTS_AT_ONCE)
-        ends = np.unique(starts[np.searchsorted(starts, wanted, side="right") - 1])
-        parts = [
-            _Cells._of_some(cloud, torch.from_numpy(some), low, spacing, columns)
-            for some in np.split(order, ends[1:])
-        ]
-        return _Cells(
-            np.concatenate([part.number for part in parts]),
-            np.concatenate([part.values for part in parts], axis=1),
+def _cell_numbers(
+    cloud: PointCloud, low: NDArray[np.float64], spacing: float, columns: int
+) -> NDArray[np.int32]:
+    """Flat number of each point's cell, shape (N,); a grid has fewer than 2^31 cells."""
+    number = np.empty(len(cloud), dtype=np.int32)
+    for start in range(0, len(cloud), _POINTS_AT_ONCE):
+        part = slice(start, start + _POINTS_AT_ONCE)
+        place = np.round((cloud.points[part, :2].detach().cpu().numpy() - low) / spacing)
+        number[part] = place[:, 1] * columns + place[:, 0]
+    return number
+
+
+def _cell_values(
+    cloud: PointCloud, some: Tensor, low: NDArray[np.float64], spacing: float, columns: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Flat numbers of the cells of some points, ascending, shape (M,), and their values (7, M)."""
+    points, normals, sigma, color, confidence, views = (
+        each.detach().cpu()[some].double().numpy()
+        for each in (
+            cloud.points,
+            cloud.normals,
+            cloud.sigma,
+            cloud.colors,
+            cloud.confidence,
+            cloud.view_count,
         )
-
-    @staticmethod
-    def _of_some(
-        cloud: PointCloud, some: Tensor, low: NDArray[np.float64], spacing: float, columns: int
-    ) -> "_Cells":
-        points, normals, sigma, color, confidence, views = (
-            each.detach().cpu()[some].double().numpy()
-            for each in (
-                cloud.points,
-                cloud.normals,
-                cloud.sigma,
-                cloud.colors,
-                cloud.confidence,
-                cloud.view_count,
-            )
-        )
-        place = np.round((points[:, :2] - low) / spacing)
-        number = (place[:, 1] * columns + place[:, 0]).astype(np.int64)
-        z = points[:, 2] + _rise_to(low + place * spacing - points[:, :2], normals)
-        order = np.lexsort((z, number))
-        number, z, sigma, confidence = number[order], z[order], sigma[order], confidence[order]
-        others = np.vstack([views[order], color[order].T])
-        first = np.flatnonzero(np.diff(number, prepend=-1))
-        cell = np.repeat(np.arange(len(first)), np.diff(first, append=len(number)))
-        median = first + (np.bincount(cell) - 1) // 2
-        # A point whose uncertainty nobody knows is known to a cell's size.
-        spread = np.where(np.isfinite(sigma), sigma, spacing).clip(_LEAST_SIGMA)
-        reach = _OUTLIER_SIGMAS * np.hypot(spread, spread[median][cell])
-        inlier = np.abs(z - z[median][cell]) <= reach
-        weight = inlier / spread**2
-        weight /= np.bincount(cell, weight)[cell]
-        rows = np.vstack([z, sigma, confidence, others])
-        rows[:, ~inlier] = 0.0
-        means = [np.bincount(cell, weight * row) for row in rows]
-        return _Cells(number[first], np.stack(means).astype(np.float32))
-
-    def channels(self, rows: int, columns: int) -> Tensor:
-        """The values on the whole grid, shape (7, rows, columns), float32; NaN without points."""
-        grid = np.full((len(self.values), rows * columns), np.nan, dtype=np.float32)
-        grid[:, self.number] = self.values
-        return torch.from_numpy(grid.reshape(-1, rows, columns))
+    )
+    place = np.round((points[:, :2] - low) / spacing)
+    number = (place[:, 1] * columns + place[:, 0]).astype(np.int64)
+    z = points[:, 2] + _rise_to(low + place * spacing - points[:, :2], normals)
+    order = np.lexsort((z, number))
+    number, z, sigma, confidence = number[order], z[order], sigma[order], confidence[order]
+    others = np.vstack([views[order], color[order].T])
+    first = np.flatnonzero(np.diff(number, prepend=-1))
+    cell = np.repeat(np.arange(len(first)), np.diff(first, append=len(number)))
+    median = first + (np.bincount(cell) - 1) // 2
+    # A point whose uncertainty nobody knows is known to a cell's size.
+    spread = np.where(np.isfinite(sigma), sigma, spacing).clip(_LEAST_SIGMA)
+    reach = _OUTLIER_SIGMAS * np.hypot(spread, spread[median][cell])
+    inlier = np.abs(z - z[median][cell]) <= reach
+    weight = inlier / spread**2
+    weight /= np.bincount(cell, weight)[cell]
+    rows = np.vstack([z, sigma, confidence, others])
+    rows[:, ~inlier] = 0.0
+    means = [np.bincount(cell, weight * row) for row in rows]
+    return number[first], np.stack(means).astype(np.float32)
 
 
 def _rise_to(offset: NDArray[np.float64], normals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -194,8 +192,8 @@ def _rise_to(offset: NDArray[np.float64], normals: NDArray[np.float64]) -> NDArr
     return np.where(level, (slope * offset).sum(1), 0.0)
 
 
-def fill_small_gaps(channels: Tensor, max_gap: int, spacing: float) -> Tensor:
-    """Bridge short runs of unknown cells between known ones of a row or a column.
+def fill_small_gaps(channels: Tensor, max_gap: int, spacing: float) -> None:
+    """Bridge, in place, short runs of unknown cells between known ones of a row or a column.
 
     Args:
         channels: z, sigma, confidence, view count and colours, shape (7, rows, columns); a cell is
@@ -203,23 +201,23 @@ def fill_small_gaps(channels: Tensor, max_gap: int, spacing: float) -> Tensor:
         max_gap: Longest run that is bridged, cells.
         spacing: Cell size, metres.
 
-    Returns:
-        Same shape. z and colours are linear between the ends of a run, and the mean of both
-        directions where both bridge the cell, weighted by the inverse length of the run; sigma is
-        the largest of the ends', confidence and view count the smallest.
+    z and colours become linear between the ends of a run, and the mean of both directions where
+    both bridge the cell, weighted by the inverse length of the run; sigma the largest of the ends',
+    confidence and view count the smallest.
     """
     if max_gap == 0:
-        return channels
+        return
     across = _Runs.of(channels[0], max_gap, spacing)
     down = _Runs.of(channels[0].T, max_gap, spacing).transposed()
-    cells = torch.nonzero(across.near | down.near, as_tuple=True)
-    bridges = [_bridge(channels, runs, cells) for runs in (across, down)]
-    (linear, worst, weight), (linear_down, worst_down, weight_down) = bridges
-    mean = (weight * linear + weight_down * linear_down) / (weight + weight_down)
-    mean[1:4] = torch.maximum(worst, worst_down) * channels.new_tensor(_WORST_SIGN)[:, None]
-    filled = channels.clone()
-    filled[:, cells[0], cells[1]] = mean
-    return filled
+    unknown = torch.nonzero(across.near | down.near)
+    for some in torch.split(unknown, _POINTS_AT_ONCE):  # the ends of runs are known: none changes
+        cells = some.unbind(-1)
+        bridges = [_bridge(channels, runs, cells) for runs in (across, down)]
+        (linear, worst, weight), (linear_down, worst_down, weight_down) = bridges
+        mean = (weight * linear + weight_down * linear_down) / (weight + weight_down)
+        sign = channels.new_tensor(_WORST_SIGN)[:, None]
+        mean[1:4] = torch.maximum(worst, worst_down) * sign
+        channels[:, cells[0], cells[1]] = mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +238,16 @@ class _Runs:
 
     @staticmethod
     def of(z: Tensor, max_gap: int, spacing: float) -> "_Runs":
-        """Runs along the rows."""
+        """Runs along the rows, found in bands of rows."""
+        bands = [_Runs._of_band(band, max_gap, spacing) for band in torch.split(z, _ROWS_AT_ONCE)]
+        return _Runs(
+            torch.cat([band.near for band in bands]),
+            torch.cat([band.before for band in bands]),
+            torch.cat([band.length for band in bands]),
+        )
+
+    @staticmethod
+    def _of_band(z: Tensor, max_gap: int, spacing: float) -> "_Runs":
         known = torch.isfinite(z)
         columns = z.shape[1]
         place = torch.arange(columns, device=z.device, dtype=torch.int32).expand(known.shape)

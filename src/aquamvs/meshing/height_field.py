@@ -54,11 +54,10 @@ def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Me
         part.copy_(number[part])
     x, y = (each.to(z.device) for each in height_map.grid_xy())
     points = torch.stack([each.reshape(-1)[used].float() for each in (x, y, z)], dim=-1)
-    normals = height_normals(z, height_map.spacing)
     return Mesh(
         vertices=points,
         faces=faces,
-        normals=normals.reshape(-1, 3)[used],
+        normals=height_normals(z, height_map.spacing).reshape(-1, 3)[used],
         colors=height_map.color.reshape(-1, 3)[used],
     )
 

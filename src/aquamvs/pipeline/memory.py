@@ -108,9 +108,10 @@ class MemoryPrediction:
                 has.
         """
         if self.limit_mb is not None and self.peak_mb > self.limit_mb:
+            enough = math.ceil(100 * self.peak_mb / 1024) / 100
             raise ConfigError(
                 f"{self}, more than runtime.max_memory_gb = {self.limit_mb / 1024:g}; "
-                f"{self.remedy}, or raise it"
+                f"{self.remedy}, or raise it to {enough:.2f} at least"
             )
         installed_mb = psutil.virtual_memory().total / _MEGABYTE
         if processes * self.peak_mb > installed_mb:
