@@ -23,12 +23,16 @@ from .io import VideoFile, read_image
 _GIGABYTE = 1 << 30
 _LEAST_MEMORY_GB = 4
 """A full-size frame of 13 cameras takes about 3 GiB."""
-_PACKAGES = ("aquamvs", "torch", "numpy", "opencv-python-headless", "pillow", "kornia", "numba")
+_PACKAGES = (
+    *("aquamvs", "torch", "numpy", "opencv-python-headless", "pillow", "av", "kornia", "numba"),
+)
 _EXTRAS = {
     "fast-simplification": "mesh: simplified meshes",
     "open3d": "mesh: Poisson meshes",
     "romav2": "roma: the RoMa v2 matcher",
     "distributed": "dask: many frames in parallel",
+    "rasterio": "export: GeoTIFF",
+    "zarr": "export: time series",
 }
 _SELF_TEST_LIMIT_GSD = 1.0
 """Median height error of the self-test, in pixels on the ground; it is about a tenth of that."""
