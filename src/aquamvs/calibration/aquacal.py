@@ -6,6 +6,7 @@ before anything is built from it.
 
 import math
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ _MAX_IMAGE_SIDE = 32766
 _DISTORTION_COUNTS = {False: (4, 5, 8), True: (4,)}
 _CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 _DEVICE_NAME = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?", re.IGNORECASE)
-"""Names that Windows keeps for devices, whatever their suffix."""
+"""Names that Windows keeps for devices, whatever their suffix; elsewhere a camera may be "aux"."""
+_ON_WINDOWS = sys.platform == "win32"
 _ROTATION_TOLERANCE = 1e-4
 
 
@@ -259,12 +261,12 @@ def _check_names(reader: _Reader, names: list[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
         is_file_name = _CAMERA_NAME.fullmatch(name) and not name.endswith((".", " "))
-        if not is_file_name or _DEVICE_NAME.fullmatch(name):
+        if not is_file_name or (_ON_WINDOWS and _DEVICE_NAME.fullmatch(name)):
             reader.fail(
                 "cameras",
                 f"has a camera named {shortened(repr(name))}",
                 "names of letters, digits, '.', '_', '-' and spaces that start with a letter or "
-                "digit and are no device of Windows (they become file names)",
+                "digit (they become file names; Windows keeps some, such as aux, for devices)",
             )
         other = seen.setdefault(name.casefold(), name)
         if other != name:
