@@ -59,6 +59,18 @@ def test_plain_cells_beside_an_edge_follow_those_that_have_texture() -> None:
     assert float((height - 1.0)[core].mean()) < 0.5 * float((biased - 1.0)[core].mean())
 
 
+def test_edges_along_the_motion_give_way_to_those_across_it() -> None:
+    """Their match slides along the edge: blur shifts it, and neighbours share the shift."""
+    estimate = estimate_of(1.0 + noise())
+    edge = (slice(20, 40), slice(26, 34))
+    estimate.z[edge] += 6 * NOISE
+    biased, _, _ = final_heights(estimate, LAST_PASSES[-1], SPACING)
+    estimate.curvature[edge] /= 30
+    height, _, _ = final_heights(estimate, LAST_PASSES[-1], SPACING)
+    core = (slice(24, 36), slice(28, 32))
+    assert float((height - 1.0)[core].mean()) < 0.5 * float((biased - 1.0)[core].mean())
+
+
 def test_heights_that_are_less_certain_than_the_images_resolve_are_left_out() -> None:
     estimate = estimate_of(1.0 + noise())
     estimate.lever[:, 30:] *= 100
