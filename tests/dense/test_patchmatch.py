@@ -67,6 +67,13 @@ def test_sigma_tells_the_error(make_scene, make_plane) -> None:
         assert 0.35 < 1.4826 * deviation.abs().median() < 1.6
 
 
+def test_depths_of_faint_ground_settle_on_its_plane(make_scene, make_plane, footprint) -> None:
+    """One window alone errs by a quarter of a footprint there."""
+    scene = make_scene(make_plane(slope=(0.3, -0.2), seed=4, contrast=0.15), noise=0.008)
+    found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
+    assert errors(found, scene.truth).abs().median() < 0.12 * footprint
+
+
 def test_confidence_falls_with_contrast(make_scene, make_plane) -> None:
     means = []
     for contrast in (1.0, 0.15, 0.05):

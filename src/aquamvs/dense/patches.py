@@ -45,11 +45,17 @@ class RayField:
             the origin by u and by v, of the direction by u and by v; shape (P, 6, 3), float32,
             metres.
         up: Normal of the water surface, shape (3,).
+        centre: Of the camera, shape (3,), metres.
+        axis: Where it looks, unit vector, shape (3,).
+        contraction: Apparent over true length under water, n_air / n_water.
     """
 
     size: tuple[int, int]
     rays: Tensor
     up: Tensor
+    centre: Tensor
+    axis: Tensor
+    contraction: float
 
     @classmethod
     def cast(cls, view: LevelView) -> RayField:
@@ -61,8 +67,16 @@ class RayField:
         steps = [(values, dim) for values in (origin, direction) for dim in (1, 0)]
         for place, (values, dim) in enumerate(steps, start=2):  # one at a time: bounds memory
             rays[..., place, :] = torch.gradient(values, dim=dim)[0]
-        up = view.model.normal.to(origin)
-        return cls(view.size, rays.reshape(-1, 6, 3), (up / up.norm()).float())
+        model = view.model
+        up = model.normal.to(origin)
+        return cls(
+            view.size,
+            rays.reshape(-1, 6, 3),
+            (up / up.norm()).float(),
+            model.camera_center.to(rays),
+            model.R[2].to(rays),
+            float(model.n_air / model.n_water),
+        )
 
     @property
     def origin(self) -> Tensor:
@@ -85,6 +99,23 @@ class RayField:
     def points(self, pixels: Tensor, depth: Tensor) -> Tensor:
         """World points at ray depths, shape (..., 3), metres."""
         return self.origin[pixels] + depth[..., None] * self.direction[pixels]
+
+    def footprint(self, depth: Tensor) -> Tensor:
+        """Distance of neighbouring pixels' points at ray depths of all pixels, (P,), metres."""
+        step = self.rays[:, 2] + depth[:, None] * self.rays[:, 4]
+        length: Tensor = step.norm(dim=-1)
+        return length
+
+    def apparent(self) -> tuple[Tensor, Tensor]:
+        """How far along the camera's axis a point seems: at the water, and more per metre of ray.
+
+        Each of shape (P,). The inverse of that distance is affine over the image of a plane: of any
+        in air, of a level one through water, and nearly so of others.
+        """
+        air = self.origin - self.centre
+        surface = air @ self.axis
+        descent = self.descent(self.pixels())
+        return surface, -self.contraction * descent * surface / (air @ self.up)
 
     def meet(self, pixels: Tensor, points: Tensor, normal: Tensor) -> Tensor:
         """Ray depth at which pixels' rays meet planes through points, shape (...,), metres."""

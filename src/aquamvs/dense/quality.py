@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..numerics.filters import isolated, smooth_pairs, specks
+from ..numerics.filters import isolated, local_rms, smooth_pairs, specks
+from ..numerics.planes import settle
 from .patches import PatchMatcher, PlaneMap, RayField, combine
 from .selection import best_half_mean
 
@@ -31,7 +32,12 @@ _SMOOTHING_SIGMA = 1.5
 _ERROR_OF_SMOOTHED = 0.85
 """Error of a smoothed pixel over the noise that independent residuals would leave before: measured
 on bower, box and low-texture scenes of development seeds."""
+_SCATTER_SIGMA = 3.0
+"""Window over which the depths' scatter is measured, px."""
 _SIGMA_FLOOR_PX = 0.02
+_OWN_EXCESS = 2.0
+"""Squared error over the variance that noise explains, of what a pixel keeps of its own depth: as
+in the surface sweep, matching has smoothed the relief, which no noise shows."""
 _LOOSEST_MATCH_PX = 0.45
 """A minimum so flat or so noisy that it fixes the image motion no better is no match."""
 _LEAST_ISLAND = 50
@@ -99,9 +105,12 @@ def finish(
         .minimum(_ROUGHEST_PX / motion)
     )
     smooth = smooth_pairs(depth, limit, _SMOOTHING_SIGMA)
-    sigma = torch.hypot(_ERROR_OF_SMOOTHED * noise, _SIGMA_FLOOR_PX / motion)
+    error = torch.hypot(_noise(noise, depth - smooth), _SIGMA_FLOOR_PX / motion)
+    settled, sigma = _settled(matcher.rays, smooth, error)
     confidence = (1 - cost).clamp(0, 1)
-    depth = torch.where(sigma * motion < _LOOSEST_MATCH_PX, smooth, torch.nan)
+    depth = torch.where(
+        torch.isfinite(depth) & (sigma * motion < _LOOSEST_MATCH_PX), settled, torch.nan
+    )
     jump = _JUMP_PX / float(motion.median())
     depth = torch.where(isolated(depth, jump), torch.nan, depth)
     depth = torch.where(specks(depth, jump, _LEAST_ISLAND), torch.nan, depth)
@@ -111,6 +120,30 @@ def finish(
         torch.where(known, sigma, torch.nan),
         torch.where(known, confidence, 0.0),
     )
+
+
+def _noise(noise: Tensor, roughness: Tensor) -> Tensor:
+    """1-sigma noise of smoothed depths, from residuals and from what smoothing took away, metres.
+
+    On plain ground, neighbours scatter by more than their residuals say.
+    """
+    known = torch.isfinite(roughness) & (roughness != 0)
+    scatter = local_rms(roughness, known, _SCATTER_SIGMA).nan_to_num(0.0)
+    return torch.maximum(scatter, _ERROR_OF_SMOOTHED * noise)
+
+
+def _settled(rays: RayField, depth: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """Ray depths and their sigma, combined with the planes around them, shape (H, W), metres.
+
+    Planes are planes of the inverse distance too, which is what is settled.
+    """
+    surface, rate = (values.reshape(depth.shape) for values in rays.apparent())
+    inverse = 1 / (surface + rate * depth)
+    steepness = rate * inverse**2
+    slope = steepness.reshape(-1) * rays.footprint(depth.reshape(-1))
+    inverse, own, planes = settle(inverse, (steepness * error) ** 2, float(slope.nanmedian()))
+    sigma = (_OWN_EXCESS * own + planes).sqrt() / (rate * inverse**2)
+    return (1 / inverse - surface) / rate, sigma
 
 
 def _sub_step(

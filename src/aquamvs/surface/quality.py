@@ -15,8 +15,8 @@ from ..numerics.filters import (
     smooth_pairs,
     specks,
 )
+from ..numerics.planes import settle
 from .evaluator import Pass
-from .planes import settle
 from .refine import Estimate
 
 _CARRY_SPREAD = 0.4
@@ -69,9 +69,9 @@ _LEAST_CROSSING = 1e-4
 _OWN_EXCESS = 2.0
 """Squared error over the variance that scatter explains, of what a cell keeps of its own height:
 there matching has smoothed the relief, which no scatter shows. What it takes from planes is as
-uncertain as :func:`~.planes.settle` says. Fitted to bower, box, low-texture and in-air scenes of
-seeds 0 to 4 (twelve), where 66 to 73 % of the errors then lie within 1 sigma (in air 62 %), 92 to
-96 % within 2."""
+uncertain as :func:`~aquamvs.numerics.planes.settle` says. Fitted to bower, box, low-texture and
+in-air scenes of seeds 0 to 4 (twelve), where 66 to 73 % of the errors then lie within 1 sigma (in
+air 62 %), 92 to 96 % within 2."""
 
 
 def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aquamvs.surface.planes import settle
+from aquamvs.numerics.planes import settle
 
 SPACING, NOISE = 1e-3, 2e-4
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..numerics.filters import gaussian_taps, smooth
+from .filters import gaussian_taps, smooth
 
 _BLOCK = 4
 """Side of the smallest blocks, cells: wider than a matching window is correlated."""
@@ -64,9 +64,10 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor,
     """Combine every height with the planes around it.
 
     Args:
-        z: Heights, shape (rows, columns), metres; NaN where unknown.
+        z: Heights, shape (rows, columns), metres; NaN where unknown. Any map of which planes are
+            planes will do, in its own unit.
         variance: Of each, same shape, m².
-        spacing: Cell size, metres.
+        spacing: Cell size, metres: by as much a slope of 1 changes the height from cell to cell.
 
     Returns:
         Heights without gaps, and the two parts of their variance: what each keeps of its own, and
