@@ -19,11 +19,14 @@ NOISELESS = Imaging(full_well_e=None)
 
 
 def render_plane(
-    *, rig: CalibrationData | None = None, slope: tuple[float, float] = (0.0, 0.0)
+    *,
+    rig: CalibrationData | None = None,
+    slope: tuple[float, float] = (0.0, 0.0),
+    depth: float = 0.3,
 ) -> Rendered:
     """Views of a plane by a small rig, and the region under the rig's middle."""
     rig = rig or make_rig("small5")
-    scene = make_scene("plane", seed=1, rig=rig, options=SceneOptions(slope=slope, depth=0.3))
+    scene = make_scene("plane", seed=1, rig=rig, options=SceneOptions(slope=slope, depth=depth))
     images = {
         name: torch.from_numpy(render_view(scene, rig, name, imaging=NOISELESS)).float() / 255
         for name in rig.cameras

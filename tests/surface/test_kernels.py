@@ -91,8 +91,14 @@ def test_estimates_of_a_tile_agree(scene: str, plan: Pass, request: pytest.Fixtu
 
 
 @pytest.mark.parametrize("robust", [True, False])
-def test_costs_of_planes_agree(slanted_plane: Rendered, robust: bool) -> None:
+@pytest.mark.parametrize(("blurred", "most"), [([], 4), ([1], 3), ([0, 1, 2, 3, 4], 5)])
+def test_costs_of_planes_agree(
+    slanted_plane: Rendered, robust: bool, blurred: list[int], most: int
+) -> None:
     views, grid, middle = level_of(slanted_plane)
+    for i in blurred:  # a cell of 2 mm is half a pixel of these
+        view = dataclasses.replace(slanted_plane[0].views[i], mask=torch.ones(300, 400) > 0)
+        views[i] = build_pyramid(view, 3)[2]
     surfaces = [plane(middle + offset) for offset in (-0.01, 0.0, 0.005)]
     (found, count), (expected, expected_count) = (
         evaluator.costs(grid, TILE, surfaces, robust=robust)
@@ -100,6 +106,7 @@ def test_costs_of_planes_agree(slanted_plane: Rendered, robust: bool) -> None:
     )
     assert found.shape == (3, TILE.rows, TILE.columns)
     assert torch.equal(count, expected_count)
+    assert count.amax() == most
     assert torch.equal(torch.isinf(found), torch.isinf(expected))
     known = torch.isfinite(found)
     assert (found - expected).abs()[known].max() < 1e-3

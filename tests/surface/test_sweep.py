@@ -12,7 +12,7 @@ from aquamvs.surface import SurfaceSweepOptions, depth_maps_from_surface, sweep_
 from aquamvs.surface.search import HeightRange
 from aquamvs.types import HeightMap, UndistortedViews
 
-from .conftest import Rendered
+from .conftest import Rendered, render_plane
 
 
 def sweep(rendered: Rendered) -> HeightMap:
@@ -45,6 +45,26 @@ def test_a_plane_is_recovered_to_a_fraction_of_the_gsd(
     assert known.double().mean() > 0.97
     assert error[known].median() < tolerance_gsd * height_map.spacing
     assert error[known].square().mean().sqrt() < 3 * tolerance_gsd * height_map.spacing
+
+
+def test_a_bed_deeper_than_the_cameras_are_high_is_found() -> None:
+    rendered = render_plane(depth=1.4)
+    height_map = sweep(rendered)
+    error = errors(height_map, rendered)
+    known = torch.isfinite(error)
+    assert known.double().mean() > 0.97
+    assert error[known].median() < 0.2 * height_map.spacing
+
+
+def test_cells_may_be_finer_than_pixels(level_plane: Rendered) -> None:
+    views, _, region = level_plane
+    usual = sweep(level_plane)
+    middle = tuple(bound / 4 for bound in region)
+    options = SurfaceSweepOptions(region_of_interest=middle, spacing=usual.spacing / 2)
+    error = errors(sweep_surface(views, options), level_plane)
+    known = torch.isfinite(error)
+    assert known.double().mean() > 0.97
+    assert error[known].median() < 0.1 * usual.spacing
 
 
 def test_results_carry_their_quality(level_plane: Rendered) -> None:

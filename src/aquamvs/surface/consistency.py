@@ -28,8 +28,10 @@ NORMALISATION_TAPS = box_taps(9)
 NOISE_FLOOR = 0.25 / 255
 """Contrast below this is quantisation noise, not texture (intensity, 1 sigma)."""
 LEAST_PIXELS_PER_CELL = 0.6
-"""A view with fewer pixels along a cell is blurred against the others and would spoil their mean
-(an auxiliary fisheye, say); it counts at the coarser levels, where it resolves the cells."""
+"""A view with fewer pixels along a cell than this, and than this share of the sharpest view's, is
+blurred against the others and would spoil their mean (an auxiliary fisheye, say); it counts at the
+coarser levels, where it resolves the cells. Where cells are finer than every view's pixels, deep
+down or by choice, all views are equally blurred and count."""
 USABLE = 0.999
 """A bilinear sample of the mask that touches an unusable pixel falls below this."""
 TOLERATED_RESIDUAL = 0.3
@@ -82,7 +84,7 @@ def resample(
         The tile, with those candidates that see any of it; None if fewer than two do.
     """
     down = points.new_tensor([0.0, 0.0, 1.0])
-    found, pixels, rates, seen = [], [], [], []
+    found, pixels, rates, areas = [], [], [], []
     for index in candidates:
         view = views[index]
         pixel, rate, valid = view.model.project_along(points, down)
@@ -91,30 +93,39 @@ def resample(
         inside = valid & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
         # Beyond its border an image continues, so that windows there hold no foreign values.
         known = torch.where(valid[..., None], pixel, 0.0)
-        here = inside & _resolved(pixel)
+        here = torch.where(inside, _pixels_per_cell(pixel), 0.0)
         if view.usable is not None:
             usable = sample(view.usable.to(points)[None, None], known)[..., 0, :, :]
-            here = here & (usable > USABLE)
-        if not bool(here.any()):
+            here = torch.where(usable > USABLE, here, 0.0)
+        if not bool((here > 0).any()):
             continue
         found.append(index)
         pixels.append(known)
         rates.append(torch.where(valid[..., None], rate, 0.0))
-        seen.append(here.to(points))
+        areas.append(here)
     if len(found) < 2:
         return None
-    return Resampled(found, torch.stack(pixels), torch.stack(rates), torch.stack(seen))
+    area = torch.stack(areas)
+    seen = (area > LEAST_PIXELS_PER_CELL**2 * area.amax(0).clamp(max=1.0)).to(points)
+    sharp = [i for i in range(len(found)) if bool(seen[i].any())]
+    if len(sharp) < 2:
+        return None
+    return Resampled(
+        [found[i] for i in sharp],
+        torch.stack([pixels[i] for i in sharp]),
+        torch.stack([rates[i] for i in sharp]),
+        seen[sharp],
+    )
 
 
-def _resolved(pixels: Tensor) -> Tensor:
-    """Cells that span enough pixels of the view, shape (..., H, W)."""
+def _pixels_per_cell(pixels: Tensor) -> Tensor:
+    """Area of the view's image that each cell spans, px², shape (..., H, W)."""
     pad = torch.nn.functional.pad
     right = pad(pixels[..., 2:, :] - pixels[..., :-2, :], (0, 0, 1, 1))
     down = pad(pixels[..., 2:, :, :] - pixels[..., :-2, :, :], (0, 0, 0, 0, 1, 1))
     right[..., 0, :], right[..., -1, :] = right[..., 1, :], right[..., -2, :]
     down[..., 0, :, :], down[..., -1, :, :] = down[..., 1, :, :], down[..., -2, :, :]
-    area = (right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]).abs() / 4
-    return area > LEAST_PIXELS_PER_CELL**2
+    return (right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]).abs() / 4
 
 
 @dataclass(frozen=True, slots=True)

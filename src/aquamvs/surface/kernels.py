@@ -76,10 +76,13 @@ def _smooth(source, taps, scratch, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def _see(  # type: ignore[no-untyped-def]
-    camera, width, height, usable, all_usable, blocked, factor, least_area, usable_level,
-    z, row, column, grid_rows, grid_columns, x0, y0, spacing, u, v, du, dv, seen,
+    camera, width, height, usable, all_usable, blocked, factor, usable_level,
+    z, row, column, grid_rows, grid_columns, x0, y0, spacing, u, v, du, dv, area,
 ):  # fmt: skip
-    """Where a view sees the cells of a tile, and which it does see; True if any."""
+    """Where a view sees the cells of a tile, and on how many pixels each; True if any.
+
+    That area is 0 where the view does not see a cell, and negative where only the surface hides it.
+    """
     rows, columns = z.shape
     for r in range(rows):
         y = y0 + spacing * (row + r)
@@ -100,14 +103,8 @@ def _see(  # type: ignore[no-untyped-def]
                 right_v = v[r, middle_c + 1] - v[r, middle_c - 1]
                 down_u = u[middle_r + 1, c] - u[middle_r - 1, c]
                 down_v = v[middle_r + 1, c] - v[middle_r - 1, c]
-                area = abs(right_u * down_v - right_v * down_u) * _QUARTER
-                if area > least_area:
-                    share = _ONE
-                if blocked.shape[0] > 0:
-                    hidden_column = min(max(column + c, 0), grid_columns - 1) // factor
-                    if blocked[hidden_row, hidden_column]:
-                        share = _ZERO
-                if share > _ZERO and not all_usable:
+                share = abs(right_u * down_v - right_v * down_u) * _QUARTER
+                if not all_usable:
                     # Every pixel that a bilinear sample touches must be usable.
                     j, i = min(int(x), width - 2), min(int(y), height - 2)
                     at, fx, fy = (i + 1) * stride + j + 1, x - _F(j), y - _F(i)
@@ -119,14 +116,45 @@ def _see(  # type: ignore[no-untyped-def]
                     )
                     if not _ONE - lost > usable_level:
                         share = _ZERO
+                if blocked.shape[0] > 0:
+                    hidden_column = min(max(column + c, 0), grid_columns - 1) // factor
+                    if blocked[hidden_row, hidden_column]:
+                        share = -share
                 if share > _ZERO:
                     any_seen += 1
-            seen[r, c] = share
+            area[r, c] = share
     for r in range(rows):
         for c in range(columns):
             if np.isnan(u[r, c]):
                 u[r, c], v[r, c], du[r, c], dv[r, c] = _ZERO, _ZERO, _ZERO, _ZERO
     return any_seen > 0
+
+
+@compiled
+def _keep_sharp(count, least, active, u, v, du, dv, seen, best):  # type: ignore[no-untyped-def]
+    """Turn pixels per cell into what is sharp enough (1 or 0); number of views that see any."""
+    rows, columns = best.shape
+    best[:] = _ZERO
+    for i in range(count):
+        for r in range(rows):
+            a, b = seen[i, r], best[r]
+            for c in range(columns):
+                b[c] = max(b[c], abs(a[c]))
+    kept = 0
+    for i in range(count):
+        any_seen = 0
+        for r in range(rows):
+            a, b = seen[i, r], best[r]
+            for c in range(columns):
+                a[c] = _ONE if a[c] > least * min(b[c], _ONE) else _ZERO
+                any_seen += a[c] > _ZERO
+        if any_seen > 0:
+            if kept < i:
+                active[kept] = active[i]
+                for maps in (u, v, du, dv, seen):
+                    maps[kept] = maps[i]
+            kept += 1
+    return kept
 
 
 @compiled
@@ -360,8 +388,8 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         blocked: Cells that each view cannot see, shape (M, rows, columns) of a grid coarser by
             ``factor``; shape (M, 0, 0) for none.
         factor: See ``blocked``.
-        constants: Noise floor, least area of a cell (px²), level of a usable sample, tolerated
-            residual.
+        constants: Noise floor, least area of a cell (px², or of the sharpest view's), level of a
+            usable sample, tolerated residual.
         z: Heights of the tile and its margin, shape (H, W).
         row: Grid row of the first of them; may be negative.
         column: Grid column of the first of them.
@@ -437,12 +465,13 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         end = begin + (width + PADDING) * (height + PADDING)
         if _see(
             cameras[view], width, height, usable[begin:end] if not all_usable[view] else usable,
-            all_usable[view], blocked[view], factor, constants[1], constants[2],
+            all_usable[view], blocked[view], factor, constants[2],
             z, row, column, grid_rows, grid_columns, x0, y0, spacing,
             u[count], v[count], du[count], dv[count], seen[count],
         ):  # fmt: skip
             active[count] = view
             count += 1
+    count = _keep_sharp(count, constants[1], active, u, v, du, dv, seen, samples)
     if count < 2:
         return count
     for i in range(count):

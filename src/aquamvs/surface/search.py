@@ -30,6 +30,8 @@ COARSE_TILE_SIDE = 64
 _PATCHES = 5
 """Patches along each side of the grid that look for the height range."""
 _PATCH_SIDE = 16
+_BAND_RATIO = 1.25
+"""Planes whose GSD differs by less share one grid."""
 _CONFIDENT_SPREAD = 0.5
 _CONFIDENT_LEAD = 0.6
 """A patch cell counts for the range if its best spread is below 0.5, and below 0.6 of its best
@@ -93,6 +95,7 @@ def find_height_range(
     evaluator: TileEvaluator,
     grid: Grid,
     heights: Sequence[float],
+    spacings: Sequence[float],
     advance: Callable[[], None],
 ) -> HeightRange | None:
     """Range of heights that holds the surface, from patches spread over the grid.
@@ -101,18 +104,20 @@ def find_height_range(
         evaluator: Of the coarsest level.
         grid: At that level's spacing, over everything that may be seen.
         heights: Planes to try, ascending.
+        spacings: The level's GSD on each plane, metres: a window must hold as many pixels deep down
+            as just below the water, or it finds chance matches there.
         advance: Called after every patch.
 
     Returns:
         The range, within that of the planes; None if no patch matches at any height.
     """
-    patches = _patches(grid)
+    bands = _bands(heights, spacings)
 
     def search(patch: Tile) -> tuple[Tensor, Tensor]:
-        return _plane_costs(evaluator, grid, patch, heights, robust=False)
+        return _patch_costs(evaluator, grid, patch, bands)
 
     costs = []
-    for cost in in_parallel(search, patches, evaluator.workers):
+    for cost in in_parallel(search, _patches(grid), evaluator.workers):
         costs.append(cost)
         advance()
     # Where a rig or its masks leave only two views, these must do.
@@ -256,6 +261,40 @@ def _patches(grid: Grid) -> list[Tile]:
     columns = torch.linspace(0, grid.columns - side[1], _PATCHES + 2)[1:-1].long().tolist()
     places = sorted({(row, column) for row in rows for column in columns})
     return [Tile(row, column, *side) for row, column in places]
+
+
+def _bands(heights: Sequence[float], spacings: Sequence[float]) -> list[tuple[float, list[float]]]:
+    """Neighbouring planes that can do with one spacing, and that spacing."""
+    bands: list[tuple[float, list[float]]] = []
+    for height, spacing in zip(heights, spacings, strict=True):
+        if not bands or not 1 <= spacing / bands[-1][0] < _BAND_RATIO:
+            bands.append((spacing, []))
+        bands[-1][1].append(height)
+    return bands
+
+
+def _patch_costs(
+    evaluator: TileEvaluator,
+    grid: Grid,
+    patch: Tile,
+    bands: Sequence[tuple[float, Sequence[float]]],
+) -> tuple[Tensor, Tensor]:
+    """:func:`_plane_costs` of a patch of the grid, each band of planes at its own spacing."""
+    parts = []
+    for spacing, heights in bands:
+        rows, columns = (
+            max(1, round(size * grid.spacing / spacing)) for size in (patch.rows, patch.columns)
+        )
+        x = grid.x0 + grid.spacing * (patch.column + (patch.columns - 1) / 2)
+        y = grid.y0 + grid.spacing * (patch.row + (patch.rows - 1) / 2)
+        x0, y0 = x - spacing * (columns - 1) / 2, y - spacing * (rows - 1) / 2
+        own = Grid(x0, y0, spacing, rows, columns)
+        maps = _plane_costs(evaluator, own, Tile(0, 0, rows, columns), heights, robust=False)
+        row = torch.arange(patch.rows) * rows // patch.rows
+        column = torch.arange(patch.columns) * columns // patch.columns
+        parts.append([each[:, row][:, :, column] for each in maps])
+    costs, counts = zip(*parts, strict=True)
+    return torch.cat(costs), torch.cat(counts)
 
 
 def _plane_costs(

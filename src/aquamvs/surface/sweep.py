@@ -254,10 +254,14 @@ class _Sweep:
         """The surface's range: the given one, or where in the water the views match."""
         given = self.options.height_range
         box = self.options.region_of_interest or footprint(self.views.views, widest)
-        spacing = median_gsd(self.views.views, widest[0]) * 2 ** (self.level_count - 1)
-        grid = grid_over(box, spacing)
+        top, bottom = (
+            median_gsd(self.views.views, z) * 2 ** (self.level_count - 1) for z in widest
+        )
+        grid = grid_over(box, top)
         heights = plane_heights(self.levels[-1], grid, widest, RANGE_STEP_PX)
-        found = find_height_range(self.coarsest, grid, heights, self._advance)
+        growth = (bottom - top) / (widest[1] - widest[0])
+        spacings = [top + growth * (z - widest[0]) for z in heights]
+        found = find_height_range(self.coarsest, grid, heights, spacings, self._advance)
         if given is not None:
             return HeightRange(*given, sum(given) / 2 if found is None else found.typical)
         if found is None:
