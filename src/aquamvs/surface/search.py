@@ -38,6 +38,9 @@ _CONFIDENT_LEAD = 0.6
 rival's: a chance match rarely stands so far out."""
 _SURE_VIEWS = 3
 """So many views hardly agree by chance."""
+_LEAST_CHOICE = 0.25
+"""Likewise it must be seen on so many of the planes: among few rivals chance stands out easily, and
+deep below the cameras there are places that all of them see and that they see nowhere else."""
 _LEAST_SHARE = 0.3
 """A patch counts if so many of its cells are confident: chance matches come singly."""
 _TAIL = 0.1
@@ -146,6 +149,7 @@ def _confident_ranges(
         confident = best < _CONFIDENT_SPREAD
         confident &= best < _CONFIDENT_LEAD * rivals.min(0).values
         confident &= count.gather(0, index[None])[0] >= needed
+        confident &= torch.isfinite(cost).sum(0) >= _LEAST_CHOICE * len(heights)
         z = table[index[confident].cpu()].sort().values
         if len(z) >= _LEAST_SHARE * confident.numel():
             found.append([float(z[int(share * (len(z) - 1))]) for share in (_TAIL, 1 - _TAIL)])

@@ -1,0 +1,51 @@
+"""Where the height range is looked for."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from aquamvs.surface.evaluator import COST_MARGIN, TensorEvaluator
+from aquamvs.surface.grid import Grid
+from aquamvs.surface.search import find_height_range
+from aquamvs.surface.tiles import Tile
+
+GRID = Grid(0.0, 0.0, 0.01, 160, 160)
+HEIGHTS = [1.0 + 0.1 * i for i in range(21)]
+BED, DEEPEST = 1.3, 3.0
+
+
+class Oracle(TensorEvaluator):
+    """Three views that meet over a quarter of the grid, and over the rest deep down only.
+
+    They agree on the bed; elsewhere now and then by chance.
+    """
+
+    workers = 1
+
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
+
+    def costs(
+        self, grid: Grid, tile: Tile, surfaces: Sequence[Tensor], *, robust: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Little on the bed, less than usual on the deepest plane."""
+        assert not robust
+        shape = (tile.rows, tile.columns)
+        over_all = grid.x0 + grid.y0 > 1.1
+        costs, counts = [], []
+        for surface in surfaces:
+            z = float(surface[COST_MARGIN, COST_MARGIN])
+            seen = not over_all or z > DEEPEST - 0.15
+            level = 0.05 if abs(z - BED) < 0.01 else 0.4 if abs(z - DEEPEST) < 0.01 else 0.9
+            costs.append(torch.full(shape, level if seen else torch.inf))
+            counts.append(torch.full(shape, 3.0 if seen else 0.0))
+        return torch.stack(costs), torch.stack(counts)
+
+
+def test_places_seen_only_deep_down_do_not_outvote_the_bed() -> None:
+    spacings = [GRID.spacing * z for z in HEIGHTS]
+    found = find_height_range(Oracle(), GRID, HEIGHTS, spacings, lambda: None)
+    assert found is not None
+    assert abs(found.typical - BED) < 0.01
+    assert found.high < 2.0
