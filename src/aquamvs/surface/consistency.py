@@ -32,6 +32,10 @@ LEAST_PIXELS_PER_CELL = 0.6
 blurred against the others and would spoil their mean (an auxiliary fisheye, say); it counts at the
 coarser levels, where it resolves the cells. Where cells are finer than every view's pixels, deep
 down or by choice, all views are equally blurred and count."""
+ENOUGH_WHOLE = 3
+"""Where so many views hold all of a cell's normalisation window, those that hold a part of it do
+not count: what continues their images there bends the height. With fewer they are better than
+nothing."""
 USABLE = 0.999
 """A bilinear sample of the mask that touches an unusable pixel falls below this."""
 TOLERATED_RESIDUAL = 0.3
@@ -52,12 +56,15 @@ class Resampled:
         rate: Pixel motion per metre of Z, shape (m, ..., H, W, 2).
         seen: 1 where the view sees the cell (in the image, in the mask, sharply),
             shape (m, ..., H, W).
+        whole: Where the view's image holds all of the cell's normalisation window, same shape,
+            bool; True at the tile's rim, where the window leaves the tile.
     """
 
     views: list[int]
     pixels: Tensor
     rate: Tensor
     seen: Tensor
+    whole: Tensor
 
     def without_margin(self, margin: int) -> Resampled:
         """The inner part of a tile."""
@@ -67,7 +74,13 @@ class Resampled:
             self.pixels[..., inner, inner, :],
             self.rate[..., inner, inner, :],
             shrink(self.seen, margin),
+            shrink(self.whole, margin),
         )
+
+    def counted(self, seen: Tensor) -> Tensor:
+        """Of views that see a cell those that count: with whole windows where these are enough."""
+        enough = (seen * self.whole).sum(0) >= ENOUGH_WHOLE
+        return seen * (self.whole | ~enough)
 
 
 def resample(
@@ -115,7 +128,15 @@ def resample(
         torch.stack([pixels[i] for i in sharp]),
         torch.stack([rates[i] for i in sharp]),
         seen[sharp],
+        _whole_windows(area[sharp] > 0),
     )
+
+
+def _whole_windows(inside: Tensor) -> Tensor:
+    """Cells whose whole normalisation window is inside, and the tile's rim, same shape."""
+    margin = len(NORMALISATION_TAPS) // 2
+    share = smooth(inside.to(torch.float32), NORMALISATION_TAPS)
+    return torch.nn.functional.pad(share, (margin,) * 4, value=1.0) > USABLE
 
 
 def _pixels_per_cell(pixels: Tensor) -> Tensor:

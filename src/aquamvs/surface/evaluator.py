@@ -197,6 +197,7 @@ class TensorEvaluator:
         if occlusion is not None:
             hidden = [occlusion.of(view, grid, tile, outer) for view in seen_by.views]
             seen = seen * ~torch.stack(hidden)
+        seen = seen_by.counted(seen)
         own = self._share(seen_by, seen, plan)
         weight = robust_weight(
             self._images, seen_by.views, seen_by.pixels[:, None], seen[:, None], self._sampler
@@ -262,17 +263,17 @@ class TensorEvaluator:
         if seen_by is None:
             shape = (len(surfaces), tile.rows, tile.columns)
             return surfaces.new_full(shape, torch.inf), surfaces.new_zeros(shape)
+        seen = seen_by.counted(seen_by.seen)
         inner = seen_by.without_margin(ROBUST_MARGIN)
-        weight = inner.seen
+        shown = shrink(seen, ROBUST_MARGIN)
+        weight = shown
         if robust:
-            weight = robust_weight(
-                self._images, seen_by.views, seen_by.pixels, seen_by.seen, self._sampler
-            )
+            weight = robust_weight(self._images, seen_by.views, seen_by.pixels, seen, self._sampler)
         result = agreement(self._images, inner.views, inner.pixels, weight, self._sampler)
         energy = result.contrast**2
         above = smooth(result.spread * energy, COST_WINDOW_TAPS)
         below = smooth(energy, COST_WINDOW_TAPS)
-        count = shrink(inner.seen, margin).sum(0)
+        count = shrink(shown, margin).sum(0)
         known = (below > 0) & (count >= 2) & (shrink(weight, margin).sum(0) > 1)
         return torch.where(known, above / below.clamp(min=1e-20), torch.inf), count
 

@@ -16,6 +16,7 @@ from ..numerics.sampling_kernels import PADDING
 from ..numerics.splines import AFTER, BEFORE
 from . import kernels
 from .consistency import (
+    ENOUGH_WHOLE,
     LEAST_PIXELS_PER_CELL,
     NOISE_FLOOR,
     NORMALISATION_TAPS,
@@ -30,7 +31,7 @@ from .tiles import Tile
 from .visibility import Occlusion
 
 _CONSTANTS = np.array(
-    [NOISE_FLOOR, LEAST_PIXELS_PER_CELL**2, USABLE, TOLERATED_RESIDUAL], np.float32
+    [NOISE_FLOOR, LEAST_PIXELS_PER_CELL**2, USABLE, TOLERATED_RESIDUAL, ENOUGH_WHOLE], np.float32
 )
 _RESIDUAL_TAPS = np.array(RESIDUAL_TAPS, np.float32)
 

@@ -20,6 +20,7 @@ _ZERO, _ONE, _HALF, _QUARTER = _F(0), _F(1), _F(0.5), _F(0.25)
 _NAN, _INF = _F(np.nan), _F(np.inf)
 _TINY = _F(1e-20)
 _LEAST_WEIGHT = _F(1e-6)
+_WHOLE = _F(0.999)
 _LARGEST_SHARE = _F(0.9)
 BOX = 9
 """Side of the normalisation window, cells; :func:`_box` is written out for it."""
@@ -132,7 +133,10 @@ def _see(  # type: ignore[no-untyped-def]
 
 @compiled
 def _keep_sharp(count, least, active, u, v, du, dv, seen, best):  # type: ignore[no-untyped-def]
-    """Turn pixels per cell into what is sharp enough (1 or 0); number of views that see any."""
+    """Turn pixels per cell into what is sharp enough; number of views that see any.
+
+    1 where a view sees a cell, 0 where its image does not hold it, -1 where it is no use else.
+    """
     rows, columns = best.shape
     best[:] = _ZERO
     for i in range(count):
@@ -146,8 +150,11 @@ def _keep_sharp(count, least, active, u, v, du, dv, seen, best):  # type: ignore
         for r in range(rows):
             a, b = seen[i, r], best[r]
             for c in range(columns):
-                a[c] = _ONE if a[c] > least * min(b[c], _ONE) else _ZERO
-                any_seen += a[c] > _ZERO
+                if a[c] > least * min(b[c], _ONE):
+                    a[c] = _ONE
+                    any_seen += 1
+                elif a[c] != _ZERO:
+                    a[c] = -_ONE
         if any_seen > 0:
             if kept < i:
                 active[kept] = active[i]
@@ -155,6 +162,38 @@ def _keep_sharp(count, least, active, u, v, du, dv, seen, best):  # type: ignore
                     maps[kept] = maps[i]
             kept += 1
     return kept
+
+
+@compiled
+def _keep_whole(count, enough, seen, inside, scratch, share, whole):  # type: ignore[no-untyped-def]
+    """Leave out views whose window is cut where enough others see all of theirs; 1 or 0 stays."""
+    half = BOX // 2
+    rows, columns = share.shape
+    whole[:] = _ZERO
+    for i in range(count):
+        outside = 0
+        for r in range(inside.shape[0]):
+            s, t = seen[i, r], inside[r]
+            for c in range(inside.shape[1]):
+                t[c] = _ONE if s[c] != _ZERO else _ZERO
+                outside += s[c] == _ZERO
+                s[c] = max(s[c], _ZERO)
+        if outside > 0:
+            _box(inside, scratch, share)
+        for r in range(rows):
+            s, b, t = seen[i, r + half], share[r], whole[r]
+            for c in range(columns):
+                if s[c + half] > _ZERO:
+                    if outside > 0 and b[c] < _WHOLE:
+                        s[c + half] = _HALF
+                    else:
+                        t[c] += _ONE
+    for i in range(count):
+        for r in range(rows):
+            s, t = seen[i, r + half], whole[r]
+            for c in range(columns):
+                if s[c + half] == _HALF:
+                    s[c + half] = _ZERO if t[c] >= enough else _ONE
 
 
 @compiled
@@ -389,7 +428,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
             ``factor``; shape (M, 0, 0) for none.
         factor: See ``blocked``.
         constants: Noise floor, least area of a cell (px², or of the sharpest view's), level of a
-            usable sample, tolerated residual.
+            usable sample, tolerated residual, whole windows that are enough.
         z: Heights of the tile and its margin, shape (H, W).
         row: Grid row of the first of them; may be negative.
         column: Grid column of the first of them.
@@ -472,6 +511,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
             active[count] = view
             count += 1
     count = _keep_sharp(count, constants[1], active, u, v, du, dv, seen, samples)
+    _keep_whole(count, constants[4], seen, samples, scratch, mean, total)
     if count < 2:
         return count
     for i in range(count):
