@@ -17,6 +17,8 @@ from aquamvs.maps import grid_normals
 from aquamvs.projection.depth import points_from_depth, ray_depth
 from aquamvs.types import DepthMap, View
 
+from .conftest import Plane
+
 RANGE = (0.12, 0.75)
 
 
@@ -65,6 +67,28 @@ def test_sigma_tells_the_error(make_scene, make_plane) -> None:
         found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
         deviation = (errors(found, scene.truth) / found.sigma[found.valid])[::7]
         assert 0.35 < 1.4826 * deviation.abs().median() < 1.6
+
+
+@dataclasses.dataclass(frozen=True)
+class Ripples(Plane):
+    """A plane with waves that windows smooth: errors that no independent residual shows."""
+
+    def depth_along(self, origin: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+        """Ray depth by fixed-point iteration: the waves are flatter than the rays are steep."""
+        depth = super().depth_along(origin, direction)
+        for _ in range(30):
+            x, y, _ = (origin + depth[..., None] * direction).unbind(-1)
+            wave = torch.sin(2 * torch.pi * x / 0.05) * torch.sin(2 * torch.pi * y / 0.05)
+            depth = (self.height + 0.004 * wave - origin[..., 2]) / direction[..., 2]
+        return depth
+
+
+def test_sigma_tells_the_error_of_relief_finer_than_windows(make_scene) -> None:
+    scene = make_scene(Ripples(), noise=0.008)
+    found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
+    deviation = (errors(found, scene.truth) / found.sigma[found.valid]).abs()
+    assert 0.35 < 1.4826 * deviation.median() < 1.8
+    assert (deviation < 2).float().mean() > 0.7
 
 
 def test_depths_of_faint_ground_settle_on_its_plane(make_scene, make_plane, footprint) -> None:

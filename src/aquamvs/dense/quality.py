@@ -105,8 +105,9 @@ def finish(
         .minimum(_ROUGHEST_PX / motion)
     )
     smooth = smooth_pairs(depth, limit, _SMOOTHING_SIGMA)
-    error = torch.hypot(_noise(noise, depth - smooth), _SIGMA_FLOOR_PX / motion)
+    error = torch.hypot(_ERROR_OF_SMOOTHED * noise, _SIGMA_FLOOR_PX / motion)
     settled, sigma = _settled(matcher.rays, smooth, error)
+    sigma = sigma * (_scatter(depth - smooth) / error).clamp(min=1)
     confidence = (1 - cost).clamp(0, 1)
     depth = torch.where(
         torch.isfinite(depth) & (sigma * motion < _LOOSEST_MATCH_PX), settled, torch.nan
@@ -122,14 +123,14 @@ def finish(
     )
 
 
-def _noise(noise: Tensor, roughness: Tensor) -> Tensor:
-    """1-sigma noise of smoothed depths, from residuals and from what smoothing took away, metres.
+def _scatter(roughness: Tensor) -> Tensor:
+    """Local root mean square of what smoothing took away, metres; 0 where there is little of it.
 
-    On plain ground, neighbours scatter by more than their residuals say.
+    Errors are as large as that, more than residuals say, on plain ground and on relief finer than
+    windows. Which of the two it is does not show, so that it makes no height settle.
     """
     known = torch.isfinite(roughness) & (roughness != 0)
-    scatter = local_rms(roughness, known, _SCATTER_SIGMA).nan_to_num(0.0)
-    return torch.maximum(scatter, _ERROR_OF_SMOOTHED * noise)
+    return local_rms(roughness, known, _SCATTER_SIGMA).nan_to_num(0.0)
 
 
 def _settled(rays: RayField, depth: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
