@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..numerics.filters import isolated, local_rms, smooth_pairs, specks
+from ..numerics.filters import isolated, scatter, smooth_pairs, specks
 from ..numerics.planes import settle
 from .patches import PatchMatcher, PlaneMap, RayField, combine
 from .selection import best_half_mean
@@ -32,8 +32,6 @@ _SMOOTHING_SIGMA = 1.5
 _ERROR_OF_SMOOTHED = 0.85
 """Error of a smoothed pixel over the noise that independent residuals would leave before: measured
 on bower, box and low-texture scenes of development seeds."""
-_SCATTER_SIGMA = 3.0
-"""Window over which the depths' scatter is measured, px."""
 _SIGMA_FLOOR_PX = 0.02
 _OWN_EXCESS = 2.0
 """Squared error over the variance that noise explains, of what a pixel keeps of its own depth: as
@@ -107,7 +105,9 @@ def finish(
     smooth = smooth_pairs(depth, limit, _SMOOTHING_SIGMA)
     error = torch.hypot(_ERROR_OF_SMOOTHED * noise, _SIGMA_FLOOR_PX / motion)
     settled, sigma = _settled(matcher.rays, smooth, error)
-    sigma = sigma * (_scatter(depth - smooth) / error).clamp(min=1)
+    # Errors are as large as the scatter, more than residuals say, on plain ground and on relief
+    # finer than windows. Which of the two it is does not show, so that it makes no depth settle.
+    sigma = sigma * (scatter(depth - smooth).nan_to_num(0.0) / error).clamp(min=1)
     confidence = (1 - cost).clamp(0, 1)
     depth = torch.where(
         torch.isfinite(depth) & (sigma * motion < _LOOSEST_MATCH_PX), settled, torch.nan
@@ -121,16 +121,6 @@ def finish(
         torch.where(known, sigma, torch.nan),
         torch.where(known, confidence, 0.0),
     )
-
-
-def _scatter(roughness: Tensor) -> Tensor:
-    """Local root mean square of what smoothing took away, metres; 0 where there is little of it.
-
-    Errors are as large as that, more than residuals say, on plain ground and on relief finer than
-    windows. Which of the two it is does not show, so that it makes no height settle.
-    """
-    known = torch.isfinite(roughness) & (roughness != 0)
-    return local_rms(roughness, known, _SCATTER_SIGMA).nan_to_num(0.0)
 
 
 def _settled(rays: RayField, depth: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:

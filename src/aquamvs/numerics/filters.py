@@ -14,6 +14,8 @@ from .acceleration import has_kernels
 
 _LEAST_SHARE = 0.1
 """Of a window that must be known for a local mean."""
+_SCATTER_SIGMA = 3.0
+"""Window over which scatter is measured, cells."""
 _MEDIAN_ROWS = 64
 """Rows whose neighbourhoods are gathered at once: bounds memory."""
 
@@ -149,6 +151,20 @@ def local_rms(maps: Tensor, known: Tensor, sigma: float) -> Tensor:
     square = torch.where(known, maps * maps, 0.0)
     above, share = (smooth(pad_edges(x, margin), taps) for x in (square, known.to(maps)))
     return torch.where(share > _LEAST_SHARE, (above / share.clamp(min=1e-6)).sqrt(), torch.nan)
+
+
+def scatter(roughness: Tensor) -> Tensor:
+    """How far neighbours stand off their smoothed map, from what smoothing took away.
+
+    Args:
+        roughness: The map less its smoothed form, shape (H, W); NaN where unknown, and 0 where
+            nothing was averaged.
+
+    Returns:
+        Root mean square around every cell, shape (H, W); NaN where there are few.
+    """
+    known = torch.isfinite(roughness) & (roughness != 0)
+    return local_rms(roughness, known, _SCATTER_SIGMA)
 
 
 def extreme(maps: Tensor, radius: int) -> Tensor:

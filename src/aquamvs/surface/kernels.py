@@ -20,7 +20,6 @@ _ZERO, _ONE, _HALF, _QUARTER = _F(0), _F(1), _F(0.5), _F(0.25)
 _NAN, _INF = _F(np.nan), _F(np.inf)
 _TINY = _F(1e-20)
 _LEAST_WEIGHT = _F(1e-6)
-_WHOLE = _F(0.999)
 _LARGEST_SHARE = _F(0.9)
 BOX = 9
 """Side of the normalisation window, cells; :func:`_box` is written out for it."""
@@ -165,7 +164,7 @@ def _keep_sharp(count, least, active, u, v, du, dv, seen, best):  # type: ignore
 
 
 @compiled
-def _keep_whole(count, enough, seen, inside, scratch, share, whole):  # type: ignore[no-untyped-def]
+def _keep_whole(count, enough, level, seen, inside, scratch, share, whole):  # type: ignore[no-untyped-def]
     """Leave out views whose window is cut where enough others see all of theirs; 1 or 0 stays."""
     half = BOX // 2
     rows, columns = share.shape
@@ -184,7 +183,7 @@ def _keep_whole(count, enough, seen, inside, scratch, share, whole):  # type: ig
             s, b, t = seen[i, r + half], share[r], whole[r]
             for c in range(columns):
                 if s[c + half] > _ZERO:
-                    if outside > 0 and b[c] < _WHOLE:
+                    if outside > 0 and b[c] < level:
                         s[c + half] = _HALF
                     else:
                         t[c] += _ONE
@@ -511,7 +510,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
             active[count] = view
             count += 1
     count = _keep_sharp(count, constants[1], active, u, v, du, dv, seen, samples)
-    _keep_whole(count, constants[4], seen, samples, scratch, mean, total)
+    _keep_whole(count, constants[4], constants[2], seen, samples, scratch, mean, total)
     if count < 2:
         return count
     for i in range(count):

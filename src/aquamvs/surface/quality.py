@@ -10,8 +10,8 @@ from ..numerics.filters import (
     fill_gaps,
     gaussian_taps,
     isolated,
-    local_rms,
     median3,
+    scatter,
     smooth_pairs,
     specks,
 )
@@ -49,8 +49,6 @@ CARRY_SIGMA = 2.0
 that what is rough within it would stay."""
 _FINAL_SIGMA = 1.5
 """Smoothing of the result, cells: as wide as the matching window, whose detail is noise."""
-_SCATTER_SIGMA = 3.0
-"""Window over which the estimates' scatter is measured, cells."""
 _SCATTER_SCALE = 2.1
 """Noise of a smoothed cell over the roughness that the smoothing took away: measured on the bower,
 box, low-texture and in-air scenes of seeds 0 and 1."""
@@ -70,8 +68,8 @@ _OWN_EXCESS = 2.0
 """Squared error over the variance that scatter explains, of what a cell keeps of its own height:
 there matching has smoothed the relief, which no scatter shows. What it takes from planes is as
 uncertain as :func:`~aquamvs.numerics.planes.settle` says. Fitted to bower, box, low-texture and
-in-air scenes of seeds 0 to 4 (twelve), where 66 to 73 % of the errors then lie within 1 sigma (in
-air 62 %), 92 to 96 % within 2."""
+in-air scenes of seeds 0 to 4 (twelve). On those of seeds 0 and 1, 65 to 73 % of the errors lie
+within 1 sigma, 92 to 97 % within 2 (``benchmarks/surface_sweep.py``)."""
 
 
 def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -200,6 +198,5 @@ def _height_noise(estimate: Estimate, plan: Pass, roughness: Tensor) -> Tensor:
     Residuals are correlated from cell to cell (texture, interpolation), by how much depends on the
     scene; what neighbouring estimates differ by shows it.
     """
-    known = torch.isfinite(roughness) & (roughness != 0)
-    scatter = local_rms(roughness, known, _SCATTER_SIGMA)
-    return _SCATTER_SCALE * torch.where(torch.isfinite(scatter), scatter, _noise(estimate, plan))
+    shown = scatter(roughness)
+    return _SCATTER_SCALE * torch.where(torch.isfinite(shown), shown, _noise(estimate, plan))
