@@ -135,7 +135,7 @@ def reselect(
     surfaces = [pad_edges(surface, COST_MARGIN) for surface in (z, lower, upper)]
     jumps = lower - upper > least_jump
     side = min(_JUMP_TILE, tile_side)
-    tiles = [tile for tile in split(grid, side) if bool(jumps[tile.cells].any())]
+    tiles = [tile.around(jumps) for tile in split(grid, side) if bool(jumps[tile.cells].any())]
 
     def choose(tile: Tile) -> Tensor:
         around = [surface[tile.cells_with_margin(COST_MARGIN)] for surface in surfaces]

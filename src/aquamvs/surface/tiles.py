@@ -46,6 +46,21 @@ class Tile:
             slice(self.column, self.column + self.columns + 2 * margin),
         )
 
+    def around(self, chosen: Tensor) -> Tile:
+        """The least part of it that holds all of its chosen cells (at least one).
+
+        Args:
+            chosen: Cells of the grid, shape (rows, columns), bool.
+        """
+        inside = chosen[self.cells]
+        rows, columns = (inside.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+        return Tile(
+            self.row + rows[0],
+            self.column + columns[0],
+            rows[-1] - rows[0] + 1,
+            columns[-1] - columns[0] + 1,
+        )
+
 
 def split(grid: Grid, side: int) -> Iterator[Tile]:
     """Tiles of at most ``side`` x ``side`` cells that cover a grid, in row-major order."""
