@@ -1,5 +1,7 @@
 """Which heights a map ends with, and how far they are trusted."""
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ def estimate_of(z: Tensor) -> Estimate:
     return Estimate(
         z=z,
         spread=everywhere(0.1),
-        curvature=everywhere(1e6),
+        curvature=everywhere(2.5e5),
         lever=everywhere(LEVER),
         effective_views=everywhere(5.0),
         view_count=torch.full(z.shape, 5, dtype=torch.uint8),
@@ -78,7 +80,42 @@ def test_heights_that_are_less_certain_than_the_images_resolve_are_left_out() ->
     assert torch.isfinite(height[:, :30]).all()
     known = torch.isfinite(height)
     assert float(known[:, 30:].double().mean()) < 0.5
-    assert float((sigma * estimate.lever)[known].max()) < 0.4
+    each_view = estimate.lever / estimate.effective_views.sqrt()
+    assert float((sigma * each_view)[known].max()) < 0.25
+
+
+def test_views_that_agree_do_not_make_a_height_less_certain_by_their_number() -> None:
+    """Relief that windows do not resolve is as uncertain in five views as in twenty."""
+    estimate = estimate_of(1.0 + 12 * noise())
+    few, _, _ = final_heights(estimate, LAST_PASSES[-1], SPACING)
+    many = dataclasses.replace(
+        estimate, lever=2 * estimate.lever, effective_views=4 * estimate.effective_views
+    )
+    more, _, _ = final_heights(many, LAST_PASSES[-1], SPACING)
+    assert torch.isfinite(few).double().mean() > 0.9
+    assert torch.isfinite(more).double().mean() > 0.9
+
+
+def test_relief_beyond_the_noise_of_the_residuals_does_not_settle() -> None:
+    """Neighbours scatter alike by noise and by gravel: only the residuals tell these apart."""
+    x = torch.arange(SHAPE[1]) * SPACING
+    gravel = (1.0 + 4 * NOISE * torch.sin(2 * torch.pi * x / (12 * SPACING))).expand(SHAPE)
+    sure = dataclasses.replace(estimate_of(gravel), spread=torch.full(SHAPE, 1e-3))
+    noisy = dataclasses.replace(estimate_of(gravel), spread=torch.full(SHAPE, 0.35))
+    inner = slice(10, -10)
+    kept, flat = (
+        float(final_heights(each, LAST_PASSES[-1], SPACING)[0][inner, inner].std())
+        for each in (sure, noisy)
+    )
+    assert kept > 0.9 * float(gravel[inner, inner].std())
+    assert flat < 0.6 * float(gravel[inner, inner].std())
+
+
+def test_sigma_covers_what_neighbours_scatter_by_beyond_the_residuals() -> None:
+    rough = estimate_of(1.0 + 8 * noise())
+    height, sigma, _ = final_heights(rough, LAST_PASSES[-1], SPACING)
+    within = float(((height - 1.0).abs() < sigma).double().mean())
+    assert within > 0.5
 
 
 def test_sigma_says_what_noise_is_left() -> None:

@@ -21,7 +21,7 @@ from .refine import Estimate
 
 _CARRY_SPREAD = 0.4
 """Cells that agree less than this are bridged from their neighbours before the next pass."""
-_LOOSEST_CARRY_PX = 0.5
+_LOOSEST_CARRY_PX = 0.3
 """Likewise cells that the images fix no better than this: where there is no texture, noise would
 lead the surface astray, and with it the windows at the texture's edge."""
 _FULL_TEXTURE = 1 / 4
@@ -31,9 +31,11 @@ _LEAST_OWN = 0.05
 would carry on whatever slope the surface had before."""
 _CHANCE_SIGMAS = 4.5
 """A cell counts as matched if its mean ZNCC exceeds chance by this many standard deviations."""
-_LOOSEST_MATCH_PX = 0.4
-"""A height that is less certain than this, as image motion, is no match."""
-_SURE_PX = 0.2
+_LOOSEST_MATCH_PX = 0.25
+"""A height that is less certain than this, as a view's image motion, is no match."""
+_LENIENCE = 0.05
+"""Spread by which a cell may exceed what is trusted and still be a match."""
+_SURE_PX = 0.1
 """An island's cells that are more certain than this count towards its size: chance matches in
 plain areas run together where uncertain ones count."""
 _STRAY = 2.0
@@ -43,33 +45,33 @@ _LEAST_ISLAND = 17 * 17
 """Cut-off pieces of fewer sure cells are chance matches: what one match sees, its window of 9 x 9
 cells each normalised over 9 x 9."""
 _SIGNIFICANT = 6.0
-"""A height difference above this many times the noise is relief, which smoothing leaves alone."""
+"""A height difference above this many times the noise is relief, which the surface that windows
+ride on keeps."""
+_FINAL_SIGNIFICANT = 3.0
+"""Likewise what the result keeps."""
 CARRY_SIGMA = 2.0
 """Smoothing of the surface on which the last windows ride, cells: a window moves as a whole, so
 that what is rough within it would stay."""
 _FINAL_SIGMA = 1.5
 """Smoothing of the result, cells: as wide as the matching window, whose detail is noise."""
-_SCATTER_SCALE = 2.1
-"""Noise of a smoothed cell over the roughness that the smoothing took away: measured on the bower,
-box, low-texture and in-air scenes of seeds 0 and 1."""
+_RESIDUAL_SCALE = 1.2
+"""Noise of a smoothed cell over what independent residuals would leave: measured on the low-texture
+scenes of seeds 0 to 2, where noise is all there is."""
+_SCATTER_SCALE = 2.4
+"""Error of a cell over the roughness that smoothing took away: measured on the bower, box,
+low-texture and in-air scenes of seeds 0 to 2."""
 _COMMON_ERROR_PX = 0.02
 """Error that neighbours share and scatter does not show. Between passes it keeps cells of little
 scatter from pulling the planes: without it a bower lost 4 % of its cells."""
 _LEAST_ERROR_PX = 0.005
 """No matching is better. A few cells that happen to scatter by nothing would pull the planes
 around them centimetres off."""
-_APERTURE_ERROR_PX = 0.05
+_APERTURE_ERROR_PX = 0.07
 """Error that neighbours share where the texture runs along the views' motion, as an edge does that
 is parallel to the baseline: views show it blurred differently, and the match slides along it. Of
-0.02 to 0.05, boards of seeds 0 to 9 at 30 and 41 degrees gained the most from this."""
+0.05 to 0.1, this keeps the boards of seeds 3 and 4 flat and the relief of bowers."""
 _LEAST_CROSSING = 1e-4
 """Of the curvature over what is usual."""
-_OWN_EXCESS = 2.0
-"""Squared error over the variance that scatter explains, of what a cell keeps of its own height:
-there matching has smoothed the relief, which no scatter shows. What it takes from planes is as
-uncertain as :func:`~aquamvs.numerics.planes.settle` says. Fitted to bower, box, low-texture and
-in-air scenes of seeds 0 to 4 (twelve). On those of seeds 0 and 1, 65 to 73 % of the errors lie
-within 1 sigma, 92 to 97 % within 2 (``benchmarks/surface_sweep.py``)."""
 
 
 def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,17 +91,26 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tenso
     pairs = (estimate.effective_views * (estimate.effective_views - 1) / 2).clamp(min=1e-3)
     chance = _CHANCE_SIGMAS / (samples * pairs).sqrt()
     matched = torch.isfinite(estimate.z) & (zncc > chance) & (estimate.curvature > 0)
-    matched &= estimate.spread < _CARRY_SPREAD
-    limit = _insignificant(estimate, plan, spacing)
+    matched &= estimate.spread < min(trusted_spread(estimate) + _LENIENCE, _CARRY_SPREAD)
+    noise = _noise(estimate, plan)
+    limit = (_FINAL_SIGNIFICANT * noise.nan_to_num(0.0)).clamp(max=_SIGNIFICANT * spacing)
     smoothed = smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
-    noise = _height_noise(estimate, plan, estimate.z - smoothed)
-    variance = torch.where(matched, _variance(estimate, noise, _LEAST_ERROR_PX), torch.inf)
+    variance = _variance(estimate, _RESIDUAL_SCALE * noise, _LEAST_ERROR_PX)
+    variance = torch.where(matched, variance, torch.inf)
     smoothed, own, planes = settle(smoothed, variance, spacing)
-    sigma = (_OWN_EXCESS * own + planes).sqrt()
-    matched &= sigma * estimate.lever < _LOOSEST_MATCH_PX
+    # Neighbours scatter by their errors, and by relief that windows do not resolve. Which of the
+    # two it is does not show: it widens sigma, but makes no height settle.
+    roughness = estimate.z - smooth_pairs(
+        estimate.z, _insignificant(estimate, plan, spacing), _FINAL_SIGMA
+    )
+    shown = _variance(estimate, _scatter_noise(estimate, plan, roughness), _LEAST_ERROR_PX)
+    sigma = (own * (shown / variance).clamp(min=1) + planes).sqrt()
+    each_view = estimate.lever / estimate.effective_views.clamp(min=1).sqrt()
+    motion = sigma * each_view
+    matched &= motion < _LOOSEST_MATCH_PX
     jump = _STRAY * spacing
     matched &= ~isolated(torch.where(matched, smoothed, torch.nan), jump)
-    sure = sigma * estimate.lever < _SURE_PX
+    sure = motion < _SURE_PX
     matched &= ~specks(torch.where(matched, smoothed, torch.nan), jump, _LEAST_ISLAND, sure)
     z = torch.where(matched, smoothed, torch.nan)
     return z, torch.where(matched, sigma, torch.nan), torch.where(matched, zncc.clamp(0, 1), 0.0)
@@ -119,7 +130,7 @@ def carried(estimate: Estimate, plan: Pass, spacing: float, reach: float | None)
         kept = median3(kept)
     limit = _insignificant(estimate, plan, spacing)
     smoothed = smooth_pairs(kept, limit, _FINAL_SIGMA if reach is None else reach)
-    noise = _height_noise(estimate, plan, kept - smoothed)
+    noise = _scatter_noise(estimate, plan, kept - smoothed)
     variance = _variance(estimate, noise, _COMMON_ERROR_PX)
     return without_gaps(settle(kept if reach is None else smoothed, variance, spacing)[0])
 
@@ -180,7 +191,7 @@ def _noise(estimate: Estimate, plan: Pass) -> Tensor:
 
 def _fixed(estimate: Estimate, plan: Pass) -> Tensor:
     """Cells whose views agree, and fix the height: others are better bridged than carried on."""
-    motion = _SCATTER_SCALE * _noise(estimate, plan) * estimate.lever
+    motion = _RESIDUAL_SCALE * _noise(estimate, plan) * estimate.lever
     own = _own_share(estimate) > _LEAST_OWN
     return own & (estimate.spread < _CARRY_SPREAD) & (motion < _LOOSEST_CARRY_PX)
 
@@ -192,7 +203,7 @@ def _insignificant(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
     return (_SIGNIFICANT * noise).clamp(min=spacing, max=_SIGNIFICANT * spacing)
 
 
-def _height_noise(estimate: Estimate, plan: Pass, roughness: Tensor) -> Tensor:
+def _scatter_noise(estimate: Estimate, plan: Pass, roughness: Tensor) -> Tensor:
     """1-sigma noise of the heights from what a smoothing took away, metres.
 
     Residuals are correlated from cell to cell (texture, interpolation), by how much depends on the

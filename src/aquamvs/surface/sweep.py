@@ -8,9 +8,9 @@
 4. Cameras whose ray the surface blocks, and views that disagree, leave the mean.
 5. A parabola gives the fraction of a step. Differences between neighbours that are no larger than
    noise are smoothed out, before the last pass and after it; walls and slopes stay.
-6. Heights settle on planes of several sizes as far as these miss no relief; between passes the
-   planes also bridge what the images do not fix.
-7. Sigma comes from what smoothing took away (neighbouring estimates scatter by their error) and
+6. Heights settle on planes of several sizes as far as these miss no relief beyond the noise that
+   the views' residuals show; between passes the planes also bridge what the images do not fix.
+7. Sigma comes from what smoothing takes away (neighbouring estimates scatter by their error) and
    from how far the planes are trusted.
 """
 
