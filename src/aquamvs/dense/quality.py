@@ -23,20 +23,23 @@ _JUMP_RADIUS = 4
 """Half the side of the neighbourhood searched for other surfaces: a window's reach and one more."""
 _DECISIVE = 0.15
 """Lead in cost that the winner of a contest needs; the pixel is left out otherwise."""
-_SIGNIFICANT = 6.0
+_SIGNIFICANT = 3.0
 """A depth difference above this many times the noise is relief, which smoothing leaves alone."""
-_FLATTEST_PX, _ROUGHEST_PX = 0.5, 3.0
-"""Bounds of what smoothing may take for noise, px of image motion."""
+_ROUGHEST_PX = 3.0
+"""No difference above this is noise, px of image motion."""
+_SCATTERED, _FLATTEST_PX = 6.0, 0.5
+"""Differences above this many times the noise, and above this much image motion (px), are no
+scatter of neighbours."""
 _SMOOTHING_SIGMA = 1.5
 """Smoothing of the result, px: as wide as the matching window, whose detail is noise."""
 _ERROR_OF_SMOOTHED = 0.85
 """Error of a smoothed pixel over the noise that independent residuals would leave before: measured
 on bower, box and low-texture scenes of development seeds."""
 _SIGMA_FLOOR_PX = 0.02
-_OWN_EXCESS = 2.0
-"""Squared error over the variance that noise explains, of what a pixel keeps of its own depth: as
-in the surface sweep, matching has smoothed the relief, which no noise shows."""
-_LOOSEST_MATCH_PX = 0.45
+_SCATTER_SCALE = 2.0
+"""Error of a pixel over the roughness that smoothing took away: measured on bower, box and
+low-texture scenes of development seeds."""
+_LOOSEST_MATCH_PX = 0.5
 """A minimum so flat or so noisy that it fixes the image motion no better is no match."""
 _LEAST_ISLAND = 50
 """Cut-off pieces of fewer pixels are chance matches: about the area of one matching window."""
@@ -97,17 +100,15 @@ def finish(
     depth, motion, noise, cost = (
         values.reshape(height, width) for values in (depth, motion, found.noise, found.cost)
     )
-    limit = (
-        (_SIGNIFICANT * noise.nan_to_num(0.0))
-        .maximum(_FLATTEST_PX / motion)
-        .minimum(_ROUGHEST_PX / motion)
-    )
-    smooth = smooth_pairs(depth, limit, _SMOOTHING_SIGMA)
     error = torch.hypot(_ERROR_OF_SMOOTHED * noise, _SIGMA_FLOOR_PX / motion)
-    settled, sigma = _settled(matcher.rays, smooth, error)
-    # Errors are as large as the scatter, more than residuals say, on plain ground and on relief
-    # finer than windows. Which of the two it is does not show, so that it makes no depth settle.
-    sigma = sigma * (scatter(depth - smooth).nan_to_num(0.0) / error).clamp(min=1)
+    noise, roughest = noise.nan_to_num(0.0), _ROUGHEST_PX / motion
+    smooth = smooth_pairs(depth, (_SIGNIFICANT * noise).minimum(roughest), _SMOOTHING_SIGMA)
+    # Neighbours scatter by their errors, and by relief that windows do not resolve. Which of the
+    # two it is does not show: it widens sigma, but makes no depth settle.
+    limit = (_SCATTERED * noise).maximum(_FLATTEST_PX / motion).minimum(roughest)
+    roughness = depth - smooth_pairs(depth, limit, _SMOOTHING_SIGMA)
+    shown = (_SCATTER_SCALE * scatter(roughness).nan_to_num(0.0)).maximum(error)
+    settled, sigma = _settled(matcher.rays, smooth, error, shown)
     confidence = (1 - cost).clamp(0, 1)
     depth = torch.where(
         torch.isfinite(depth) & (sigma * motion < _LOOSEST_MATCH_PX), settled, torch.nan
@@ -123,17 +124,23 @@ def finish(
     )
 
 
-def _settled(rays: RayField, depth: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+def _settled(rays: RayField, depth: Tensor, error: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
     """Ray depths and their sigma, combined with the planes around them, shape (H, W), metres.
 
     Planes are planes of the inverse distance too, which is what is settled.
+
+    Args:
+        rays: Of the image.
+        depth: Smoothed, shape (H, W), metres.
+        error: That makes depths settle, same shape, metres.
+        shown: That counts for sigma, likewise.
     """
     surface, rate = (values.reshape(depth.shape) for values in rays.apparent())
     inverse = 1 / (surface + rate * depth)
     steepness = rate * inverse**2
     slope = steepness.reshape(-1) * rays.footprint(depth.reshape(-1))
     inverse, own, planes = settle(inverse, (steepness * error) ** 2, float(slope.nanmedian()))
-    sigma = (_OWN_EXCESS * own + planes).sqrt() / (rate * inverse**2)
+    sigma = (own * (shown / error) ** 2 + planes).sqrt() / (rate * inverse**2)
     return (1 / inverse - surface) / rate, sigma
 
 
