@@ -7,7 +7,7 @@ from torch import Tensor
 
 from aquamvs.surface.evaluator import COST_MARGIN, TensorEvaluator
 from aquamvs.surface.grid import Grid
-from aquamvs.surface.search import find_height_range
+from aquamvs.surface.search import _consensus, find_height_range
 from aquamvs.surface.tiles import Tile
 
 GRID = Grid(0.0, 0.0, 0.01, 160, 160)
@@ -49,3 +49,12 @@ def test_places_seen_only_deep_down_do_not_outvote_the_bed() -> None:
     assert found is not None
     assert abs(found.typical - BED) < 0.01
     assert found.high < 2.0
+
+
+def test_patches_that_few_planes_compete_for_do_not_outvote_the_others() -> None:
+    """Two patches see all planes, and the bed; three see deep ones only, and match by chance."""
+    deep = [[2.4 + 0.2 * i, 2.6 + 0.2 * i, 6.0] for i in range(3)]
+    found = torch.tensor([[1.2, 1.4, 21.0], [1.3, 1.4, 21.0], *deep], dtype=torch.float64)
+    typical, low, high = _consensus(found, HEIGHTS)
+    assert abs(typical - BED) < 0.06
+    assert (low, high) == (1.2, 1.4)

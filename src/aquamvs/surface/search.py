@@ -41,6 +41,9 @@ _SURE_VIEWS = 3
 _LEAST_CHOICE = 0.25
 """Likewise it must be seen on so many of the planes: among few rivals chance stands out easily, and
 deep below the cameras there are places that all of them see and that they see nowhere else."""
+_MUCH_CHOICE = 0.75
+"""Patches that are seen on this share of the most planes that any is seen on say where the others
+belong."""
 _LEAST_SHARE = 0.3
 """A patch counts if so many of its cells are confident: chance matches come singly."""
 _TAIL = 0.1
@@ -127,18 +130,19 @@ def find_height_range(
     found = _confident_ranges(costs, heights, _SURE_VIEWS) or _confident_ranges(costs, heights, 2)
     if not found:
         return None
-    ranges = torch.tensor(found, dtype=torch.float64)
-    low, high = _consensus(ranges, heights)
+    typical, low, high = _consensus(torch.tensor(found, dtype=torch.float64), heights)
     step = 2 * max(b - a for a, b in itertools.pairwise(heights) if a <= high)
     slack = _RANGE_SLACK * (high - low) + step
-    typical = float(ranges.mean(1).median())
     return HeightRange(max(low - slack, heights[0]), min(high + slack, heights[-1]), typical)
 
 
 def _confident_ranges(
     costs: Sequence[tuple[Tensor, Tensor]], heights: Sequence[float], needed: int
 ) -> list[list[float]]:
-    """Ranges of the patches in which enough cells stand out, seen by ``needed`` views."""
+    """Range of every patch in which enough cells stand out, seen by ``needed`` views.
+
+    And on how many of the planes its cells are seen, on average.
+    """
     table = torch.tensor(heights, dtype=torch.float64)
     found = []
     for cost, count in costs:
@@ -149,24 +153,33 @@ def _confident_ranges(
         confident = best < _CONFIDENT_SPREAD
         confident &= best < _CONFIDENT_LEAD * rivals.min(0).values
         confident &= count.gather(0, index[None])[0] >= needed
-        confident &= torch.isfinite(cost).sum(0) >= _LEAST_CHOICE * len(heights)
+        choice = torch.isfinite(cost).sum(0)
+        confident &= choice >= _LEAST_CHOICE * len(heights)
         z = table[index[confident].cpu()].sort().values
         if len(z) >= _LEAST_SHARE * confident.numel():
-            found.append([float(z[int(share * (len(z) - 1))]) for share in (_TAIL, 1 - _TAIL)])
+            ends = (float(z[int(share * (len(z) - 1))]) for share in (_TAIL, 1 - _TAIL))
+            found.append([*ends, float(choice.double().mean())])
     return found
 
 
-def _consensus(ranges: Tensor, heights: Sequence[float]) -> tuple[float, float]:
-    """Union of the patches' ranges, shape (P, 2), without patches far from where most lie.
+def _consensus(found: Tensor, heights: Sequence[float]) -> tuple[float, float, float]:
+    """Height of most patches, and the union of their ranges without those far from there.
 
-    Smooth shading that only looks alike can give a whole patch a false height.
+    Smooth shading that only looks alike can give a whole patch a false height, and so can chance
+    where few planes compete: those that are seen on many planes count first.
+
+    Args:
+        found: Range and number of planes of every patch, shape (P, 3).
+        heights: All planes.
     """
-    middle = ranges.mean(1)
-    centre = middle.median()
+    middle, choice = found[:, :2].mean(1), found[:, 2]
+    best = choice >= _MUCH_CHOICE * choice.max()
+    centre = middle[best].median()
     step = max(b - a for a, b in itertools.pairwise(heights) if a <= float(centre))
-    spread = max(float((middle - centre).abs().median()), 2 * step)
-    kept = ranges[(middle - centre).abs() <= _OUTLYING * spread]
-    return float(kept.min()), float(kept.max())
+    spread = max(float((middle - centre)[best].abs().median()), 2 * step)
+    kept = (middle - centre).abs() <= _OUTLYING * spread
+    low, high, _ = found[kept].T
+    return float(middle[kept].median()), float(low.min()), float(high.max())
 
 
 def coarse_heights(
