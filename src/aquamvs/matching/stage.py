@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..numerics.acceleration import in_parallel, operation_workers
 from ..types import Matches, UndistortedViews, Warp
-from .base import DenseMatcher, Features, SparseMatcher
+from .base import DenseMatcher, SparseMatcher
 from .pairs import Pair, unordered_pairs
+
+_PAIRS_AT_ONCE = 4
+"""Each takes about 150 MB while it is matched."""
 
 
 def match_sparse(
@@ -29,17 +33,19 @@ def match_sparse(
         >>> [matches.source for matches in match_sparse(create_matcher("sift"), views, pairs)]
         ['cam1']
     """
-    features: dict[str, Features] = {}
-    for pair in unordered_pairs(pairs):
-        for name in (pair.reference, pair.source):
-            if name not in features:
-                features[name] = matcher.extract(views[name])
-        yield matcher.match_features(
-            views[pair.reference],
-            views[pair.source],
-            features[pair.reference],
-            features[pair.source],
+    pairs = unordered_pairs(pairs)
+    names = sorted({name for pair in pairs for name in (pair.reference, pair.source)})
+    workers = operation_workers(views.views[0].image.device, _PAIRS_AT_ONCE)
+    found = in_parallel(lambda name: matcher.extract(views[name]), names, workers)
+    features = dict(zip(names, found, strict=True))
+
+    def match(pair: Pair) -> Matches:
+        first, second = pair.reference, pair.source
+        return matcher.match_features(
+            views[first], views[second], features[first], features[second]
         )
+
+    yield from in_parallel(match, pairs, workers)
 
 
 def match_dense(

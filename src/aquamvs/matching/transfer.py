@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..pixels import to_normalized
-from ..projection import RefractiveProjectionModel, patch_affine
+from ..projection.patches import level_affine
 from ..types import View
 from .frames import midpoints
 from .guidance import Candidates
@@ -74,17 +74,18 @@ def transfers(
         index = candidates.reference[part], candidates.source[part]
         first, second = ((o[i], d[i]) for (o, d), i in zip(rays, index, strict=True))
         points = midpoints(first, second, models[0].camera_height)
-        affine = patch_affine(models[0], models[1], points)
+        slopes = [model.project_with_jacobian(points)[1] for model in models]
+        affine = level_affine(models[0].normal, slopes[0], slopes[1])
         own, other = (p[i] for p, i in zip(pixels, index, strict=True))
         yield (
             part,
             (
-                Transfer(own, other, affine.to(own), _tangent(models[1], points, first[1])),
+                Transfer(own, other, affine.to(own), _tangent(slopes[1], first[1])),
                 Transfer(
                     other,
                     own,
                     torch.linalg.inv_ex(affine)[0].to(own),
-                    _tangent(models[0], points, second[1]),
+                    _tangent(slopes[0], second[1]),
                 ),
             ),
         )
@@ -127,10 +128,14 @@ def grey_values(view: View, device: torch.device) -> Tensor:
     return image @ image.new_full((3,), 1 / 3)
 
 
-def _tangent(model: RefractiveProjectionModel, points: Tensor, direction: Tensor) -> Tensor:
-    """Direction in which points move in a view along rays of the other, shape (C, 2), float32."""
-    _, jacobian, _ = model.project_with_jacobian(points)
-    moved = (jacobian @ direction[:, :, None])[..., 0]
+def _tangent(slope: Tensor, direction: Tensor) -> Tensor:
+    """Direction in which points move in a view along rays of the other, shape (C, 2), float32.
+
+    Args:
+        slope: Derivative of the view's pixel with respect to the point, shape (C, 2, 3).
+        direction: Of the rays, shape (C, 3).
+    """
+    moved = (slope @ direction[:, :, None])[..., 0]
     return functional.normalize(moved, dim=-1).float()
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -32,12 +33,43 @@ def worker_count(values: Tensor, most: int | None = None) -> int:
     return threads if most is None else min(threads, most)
 
 
+def operation_workers(device: torch.device, most: int) -> int:
+    """Threads among which independent tensor operations on a device are best shared out.
+
+    Small operations do not fill several cores, and each one that tries makes all of them wait.
+
+    Args:
+        device: Of the tensors.
+        most: No more than these, for the sake of memory.
+    """
+    return min(torch.get_num_threads(), most) if device.type == "cpu" else 1
+
+
 def in_parallel(
     function: Callable[[_In], _Out], items: Iterable[_In], workers: int
 ) -> Iterator[_Out]:
-    """Results in the order of the items, computed by threads if there are several workers."""
+    """Results in the order of the items, computed by threads if there are several workers.
+
+    PyTorch's threads are shared out among the workers: if each worker's operations used them all,
+    most would wait for one another, and keep a core busy while they wait.
+    """
     if workers == 1:
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(workers) as pool:
+    share = max(1, torch.get_num_threads() // workers)
+    with (
+        operation_threads(share),
+        ThreadPoolExecutor(workers, None, torch.set_num_threads, (share,)) as pool,
+    ):
         yield from pool.map(function, items)
+
+
+@contextmanager
+def operation_threads(most: int) -> Iterator[None]:
+    """Tensor operations use no more threads than these."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, most))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -32,10 +32,24 @@ def patch_affine(
         >>> torch.allclose(affine[0], torch.eye(2), atol=1e-3)
         True
     """
-    normal = reference_model.normal.to(points)
-    level = torch.linalg.svd(normal[None])[2][1:].mT  # two directions in the surface, (3, 2)
     _, first, _ = reference_model.project_with_jacobian(points)
     _, second, _ = source_model.project_with_jacobian(points)
+    return level_affine(reference_model.normal, first, second)
+
+
+def level_affine(normal: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """:func:`patch_affine` where the projections' derivatives are already at hand.
+
+    Args:
+        normal: Of the water surface, shape (3,).
+        first: Derivative of the reference pixel with respect to the point, shape (N, 2, 3).
+        second: Likewise of the source pixel.
+
+    Returns:
+        shape (N, 2, 2).
+    """
+    # Two directions in the surface, (3, 2).
+    level = torch.linalg.svd(normal.to(first)[None])[2][1:].mT
     first, second = first @ level, second @ level
     (a, b), (c, d) = (row.unbind(-1) for row in first.unbind(-2))
     adjugate = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)

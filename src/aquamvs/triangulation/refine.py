@@ -20,8 +20,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import ConfigError
+from ..numerics.acceleration import in_parallel, operation_workers
 from ..pixels import to_normalized
-from ..projection import RefractiveProjectionModel, patch_affine
+from ..projection import RefractiveProjectionModel
+from ..projection.patches import level_affine
 from ..types import UndistortedViews, View
 from .tracks import Tracks
 
@@ -147,32 +149,62 @@ def refine_tracks(
     names = tuple(sorted(views.names))
     device = points.device
     models = [views[name].model.to(device) for name in names]
-    reference, reference_pixels = _references(models, names, tracks, points)
     layers = grey_layers(views) if layers is None else layers
-    found = [(torch.arange(len(tracks), device=device), reference, reference_pixels)]
-    expected = torch.ones(len(tracks), dtype=torch.int64, device=device)
-    for source, model in enumerate(models):
-        pixels, valid = model.project(points)
-        visible = valid & _inside(views[names[source]], pixels, options.radius_px)
-        visible &= reference != source
+    references = _references(models, names, tracks, points)
+    patches = _reference_patches(
+        models, [layers[name] for name in names], references, points, options
+    )
+
+    def seen_by(camera: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Tracks that the camera should see, those of them that it does, and where."""
+        pixels, valid = models[camera].project(points)
+        visible = valid & _inside(views[names[camera]], pixels, options.radius_px)
+        visible &= references.camera != camera
+        rows, places = [visible.new_zeros(0, dtype=torch.int64)], [pixels[:0]]
+        for part in visible.nonzero()[:, 0].split(_BLOCK):
+            _, slope, _ = models[camera].project_with_jacobian(points[part])
+            affine = level_affine(models[camera].normal, references.slope[part], slope)
+            shift = references.pixels[part] - patches.pixels[part]
+            start = pixels[part] + (affine @ shift[..., None])[..., 0]
+            place, accepted = _match_patches(
+                [grey[part] for grey in patches.grey],
+                layers[names[camera]],
+                start,
+                affine,
+                options,
+            )
+            rows.append(part[accepted])
+            places.append(place[accepted])
+        return visible, torch.cat(rows), torch.cat(places)
+
+    every = torch.arange(len(tracks), device=device)
+    expected = torch.ones_like(every)
+    found = [(every, references.camera, references.pixels)]
+    workers = operation_workers(device, len(names))
+    for camera, (visible, rows, places) in enumerate(
+        in_parallel(seen_by, range(len(names)), workers)
+    ):
         expected += visible
-        for owner, reference_model in enumerate(models):
-            rows = (visible & (reference == owner)).nonzero()[:, 0]
-            for start in range(0, len(rows), _BLOCK):
-                part = rows[start : start + _BLOCK]
-                place, accepted = _match_patches(
-                    (reference_model, model),
-                    (layers[names[owner]], layers[names[source]]),
-                    points[part],
-                    reference_pixels[part],
-                    options,
-                )
-                kept = part[accepted]
-                found.append((kept, torch.full_like(kept, source), place[accepted]))
+        found.append((rows, torch.full_like(rows, camera), places))
     track, camera, pixels = (torch.cat(column) for column in zip(*found, strict=True))
     order = (track * len(names) + camera).argsort()
     refined = Tracks(names, track[order], camera[order], pixels[order], tracks.scores)
     return RefinedTracks(refined, expected)
+
+
+@dataclass(frozen=True, slots=True)
+class _References:
+    """Each track's observation at the finest resolution.
+
+    Attributes:
+        camera: shape (T,), int64.
+        pixels: shape (T, 2).
+        slope: Derivative of the pixel with respect to the point, shape (T, 2, 3).
+    """
+
+    camera: Tensor
+    pixels: Tensor
+    slope: Tensor
 
 
 def _references(
@@ -180,11 +212,10 @@ def _references(
     names: tuple[str, ...],
     tracks: Tracks,
     points: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Each track's camera with the finest resolution, shape (T,), and its keypoint there."""
+) -> _References:
     best = points.new_full((len(tracks),), -1.0)
     camera = torch.zeros(len(tracks), dtype=torch.int64, device=points.device)
-    pixels = points.new_zeros(len(tracks), 2)
+    pixels, slope = points.new_zeros(len(tracks), 2), points.new_zeros(len(tracks), 2, 3)
     for position, name in enumerate(tracks.cameras):
         index = names.index(name)
         rows = tracks.rows(position)
@@ -194,13 +225,53 @@ def _references(
         better = resolution > best[track]
         track = track[better]
         best[track], camera[track] = resolution[better], index
-        pixels[track] = tracks.pixels[rows[better]]
-    return camera, pixels
+        pixels[track], slope[track] = tracks.pixels[rows[better]], jacobian[better]
+    return _References(camera, pixels, slope)
+
+
+@dataclass(frozen=True, slots=True)
+class _Patches:
+    """What is sought.
+
+    Attributes:
+        grey: Of every blur, shape (T, K).
+        pixels: Where the points so far are seen in their reference views, shape (T, 2).
+    """
+
+    grey: list[Tensor]
+    pixels: Tensor
+
+
+def _reference_patches(
+    models: Sequence[RefractiveProjectionModel],
+    layers: Sequence[list[Tensor]],
+    references: _References,
+    points: Tensor,
+    options: RefinementOptions,
+) -> _Patches:
+    offsets = _offsets(options).to(points)
+    grey = [points.new_zeros(len(points), len(offsets), dtype=torch.float32) for _ in _BLURS_PX]
+    seen = torch.zeros_like(references.pixels)
+    for camera, model in enumerate(models):
+        rows = (references.camera == camera).nonzero()[:, 0]
+        seen[rows], _ = model.project(points[rows])
+        around = references.pixels[rows][:, None] + offsets
+        for layer, patches in zip(layers[camera], grey, strict=True):
+            patches[rows] = _sample(layer[:, :1], around)[:, 0]
+    return _Patches(grey, seen)
+
+
+def _offsets(options: RefinementOptions) -> Tensor:
+    """Pixels of a patch, from its middle, shape (K, 2)."""
+    side = torch.arange(-options.radius_px, options.radius_px + 1)
+    return torch.cartesian_prod(side, side).flip(-1)
 
 
 def grey_layers(views: UndistortedViews) -> GreyLayers:
     """Blurred grey values and derivatives of every view: prepared once for any number of tracks."""
-    return {view.name: _layers(view) for view in views}
+    workers = operation_workers(views.views[0].image.device, len(views))
+    made = in_parallel(_layers, views, workers)
+    return dict(zip(views.names, made, strict=True))
 
 
 def _layers(view: View) -> list[Tensor]:
@@ -235,27 +306,22 @@ def _inside(view: View, pixels: Tensor, margin: int) -> Tensor:
 
 
 def _match_patches(
-    models: tuple[RefractiveProjectionModel, RefractiveProjectionModel],
-    layers: tuple[list[Tensor], list[Tensor]],
-    points: Tensor,
-    reference_pixels: Tensor,
+    patches: list[Tensor],
+    layers: list[Tensor],
+    start: Tensor,
+    affine: Tensor,
     options: RefinementOptions,
 ) -> tuple[Tensor, Tensor]:
     """Places of patches in the source view, shape (N, 2), and whether they may be trusted."""
-    affine = patch_affine(*models, points)
-    at_reference, _ = models[0].project(points)
-    at_source, _ = models[1].project(points)
-    start = at_source + (affine @ (reference_pixels - at_reference)[..., None])[..., 0]
-    side = torch.arange(-options.radius_px, options.radius_px + 1).to(points)
-    offsets = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).reshape(-1, 2)
+    offsets = _offsets(options).to(start)
     window = torch.exp(-0.5 * (offsets / options.radius_px).square().sum(-1) * 2).float()
     stretched = offsets @ affine.mT
     place, step, coarse = start, torch.zeros_like(start), start
     correlation = start.new_zeros(len(start)).float()
-    for reference_layer, source_layer in zip(*layers, strict=True):
-        patch, coarse = _sample(reference_layer, reference_pixels[:, None] + offsets)[:, 0], place
+    for patch, layer in zip(patches, layers, strict=True):
+        coarse = place
         for _ in range(_STEPS):
-            seen = _sample(source_layer, place[:, None] + stretched)
+            seen = _sample(layer, place[:, None] + stretched)
             step, correlation = _shift(patch, seen, window)
             place = place + step.double().clamp(-1.0, 1.0)
     near = (place - start).norm(dim=-1) <= options.max_shift_px

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..numerics.acceleration import operation_threads
 from ..projection import RefractiveProjectionModel
 from .tracks import Tracks
 
@@ -26,6 +27,9 @@ _DAMPING, _MAX_DAMPING = 1e-4, 1e8
 
 _START_DEPTH = 1e-3
 """Least depth of a starting point below the surface, in camera heights: projection ends there."""
+
+_OBSERVATIONS_PER_THREAD = 1 << 16
+"""Threads that have less to do spend more time waiting for one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,13 @@ def solve_tracks(
     Returns:
         The solution; tracks whose points no camera could see have NaN residuals.
     """
+    with operation_threads(1 + len(tracks.track) // _OBSERVATIONS_PER_THREAD):
+        return _solved(models, tracks, start)
+
+
+def _solved(
+    models: Sequence[RefractiveProjectionModel], tracks: Tracks, start: Tensor | None
+) -> Solution:
     if start is None:
         start = intersect(cast_rays(models, tracks), tracks)
     points = _below_surface(models[0], start)
