@@ -5,6 +5,7 @@ import dataclasses
 import torch
 
 from aquamvs.matching.guidance import Candidates
+from aquamvs.matching.transfer import GreyPair
 from aquamvs.matching.verification import (
     look_alikes,
     photometric_evidence,
@@ -16,7 +17,7 @@ COUNT = 64
 
 def lead(views, first, second):
     each = torch.arange(len(first))
-    return photometric_evidence(Candidates(each, each), views, (first, second)).lead
+    return photometric_evidence(Candidates(each, each), GreyPair.of(views), (first, second)).lead
 
 
 def test_true_places_lead_and_neighbours_along_the_curve_trail(rendered, true_places):
@@ -51,43 +52,45 @@ def test_without_texture_the_network_alone_decides(rendered, true_places):
     pixels, target, _ = true_places
     each = torch.arange(COUNT)
     before = torch.linspace(0.01, 0.99, COUNT)
-    after = verified_probability(before, Candidates(each, each), (west, east), (pixels, target))
+    after = verified_probability(
+        before, Candidates(each, each), GreyPair.of((west, east)), (pixels, target)
+    )
     # The two views see the bed almost equally large.
     torch.testing.assert_close(after, before.double(), atol=0.03, rtol=0)
 
 
 def test_rays_that_meet_above_the_water_match_nothing(rendered):
     one = Candidates(torch.tensor([0]), torch.tensor([0]))
-    views = rendered["west"], rendered["east"]
+    pair = GreyPair.of((rendered["west"], rendered["east"]))
     # The west pixel looks west and the east one east: the rays "meet" above the surface.
     pixels = torch.tensor([[20.0, 90.0]]), torch.tensor([[220.0, 90.0]])
-    assert verified_probability(torch.tensor([0.99]), one, views, pixels).tolist() == [0.0]
+    assert verified_probability(torch.tensor([0.99]), one, pair, pixels).tolist() == [0.0]
 
 
 def test_no_candidates_have_no_lead(rendered):
     none = torch.zeros(0, dtype=torch.int64)
-    views = rendered["west"], rendered["east"]
+    pair = GreyPair.of((rendered["west"], rendered["east"]))
     pixels = torch.zeros(3, 2), torch.zeros(2, 2)
-    assert photometric_evidence(Candidates(none, none), views, pixels).lead.shape == (0,)
-    assert look_alikes(Candidates(none, none), views, pixels).shape == (0,)
+    assert photometric_evidence(Candidates(none, none), pair, pixels).lead.shape == (0,)
+    assert look_alikes(Candidates(none, none), pair, pixels).shape == (0,)
 
 
 def test_true_places_look_alike_and_others_do_not(rendered, true_places):
-    views = rendered["west"], rendered["east"]
+    pair = GreyPair.of((rendered["west"], rendered["east"]))
     pixels, target, along = true_places
     each = torch.arange(COUNT)
-    assert look_alikes(Candidates(each, each), views, (pixels, target)).float().mean() > 0.8
+    assert look_alikes(Candidates(each, each), pair, (pixels, target)).float().mean() > 0.8
     elsewhere = target + 4 * along
-    assert not look_alikes(Candidates(each, each), views, (pixels, elsewhere)).any()
+    assert not look_alikes(Candidates(each, each), pair, (pixels, elsewhere)).any()
 
 
 def test_the_network_s_doubts_have_a_floor(rendered, true_places):
     """Of what it calls impossible, the images confirm the true pairs and no others."""
-    views = rendered["west"], rendered["east"]
+    pair = GreyPair.of((rendered["west"], rendered["east"]))
     pixels, target, along = true_places
     each = torch.arange(COUNT)
     doubted = torch.full((COUNT,), 1e-12)
     for shift, expected in ((0.0, 1.0), (5.0, 0.0)):
         places = pixels, target + shift * along
-        after = verified_probability(doubted, Candidates(each, each), views, places)
+        after = verified_probability(doubted, Candidates(each, each), pair, places)
         assert abs(float((after > 0.5).float().mean()) - expected) < 0.2

@@ -133,9 +133,9 @@ def undistort_image(image: NDArray[Any], undistortion: UndistortionData) -> NDAr
             f"image is {image.shape[1]} x {image.shape[0]}; the calibration is for "
             f"{width} x {height}"
         )
-    values = image.reshape(height, width, -1).astype(np.float32)
+    values = image.reshape(height, width, -1).astype(np.float32, copy=False)
     undistorted = resample(values, undistortion.map_x, undistortion.map_y).reshape(image.shape)
     if np.issubdtype(image.dtype, np.integer):
         limits = np.iinfo(image.dtype)
         undistorted = np.rint(undistorted).clip(limits.min, limits.max)
-    return undistorted.astype(image.dtype)
+    return undistorted.astype(image.dtype, copy=False)

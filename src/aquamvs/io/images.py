@@ -82,7 +82,8 @@ def read_image(path: str | Path) -> Tensor:
         ((2, 3, 3), 0.2)
     """
     pixels = _decode(Path(path))
-    scaled = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    scaled = pixels.astype(np.float32)
+    scaled /= np.iinfo(pixels.dtype).max
     if scaled.ndim == 2:
         scaled = np.repeat(scaled[:, :, None], 3, axis=2)
     return torch.from_numpy(scaled)

@@ -24,6 +24,7 @@ from .extractors import (
 from .guidance import Candidates, Guidance, epipolar_candidates, keep_guided
 from .lightglue_network import BUNDLED_DESIGN, LightGlueDesign, Size, load_lightglue, log_assignment
 from .placement import placed
+from .transfer import GreyPair
 from .verification import look_alikes, verified_probability
 from .weights import resolve_weights
 
@@ -203,11 +204,12 @@ class LightGlueMatcher(SparseMatcher):
         if len(first) == 0 or len(second) == 0:
             return no_matches(reference, source)
         probability = self._assignment((first, reference), (second, source))
-        candidates = self._candidates(probability, (first, reference), (second, source))
+        pair = GreyPair.of((reference, source), self.device)
+        pixels = first.pixels, second.pixels
+        candidates = self._candidates(probability, pair, pixels)
         scores = probability[candidates.reference, candidates.source]
         if self.options.guidance is not None:
-            pixels = first.pixels, second.pixels
-            scores = verified_probability(scores, candidates, (reference, source), pixels)
+            scores = verified_probability(scores, candidates, pair, pixels)
         # An image point detected at several orientations is one point: it matches once.
         first_places, first_place = first.unique_places()
         second_places, second_place = second.unique_places()
@@ -219,28 +221,25 @@ class LightGlueMatcher(SparseMatcher):
         guidance = self.options.guidance
         if guidance is None:
             return chosen_matches(reference, source, found, scores)
-        found, kept = placed((reference, source), found)
+        found, kept = placed(pair, found)
         found = found[0][kept], found[1][kept]
         matches = chosen_matches(reference, source, found, scores[kept])
         return keep_guided(matches, reference, source, guidance)
 
     def _candidates(
-        self, probability: Tensor, first: tuple[Features, View], second: tuple[Features, View]
+        self, probability: Tensor, pair: GreyPair, pixels: tuple[Tensor, Tensor]
     ) -> Candidates:
         """Pairs that may match, ordered by reference, then source."""
         possible = probability > self.options.least_probability
         if self.options.guidance is None:
             return Candidates(*possible.nonzero(as_tuple=True))
-        models = first[1].model.to(self.device), second[1].model.to(self.device)
-        candidates = epipolar_candidates(
-            *models, first[0].pixels, second[0].pixels, self.options.guidance
-        )
+        reference, source = (view.model.to(self.device) for view in pair.views)
+        candidates = epipolar_candidates(reference, source, *pixels, self.options.guidance)
         proposed = possible[candidates.reference, candidates.source]
         if not self.options.is_bundled:
             return candidates.select(proposed)
         doubted = (~proposed).nonzero()[:, 0]
-        pixels = first[0].pixels, second[0].pixels
-        alike = look_alikes(candidates.select(doubted), (first[1], second[1]), pixels)
+        alike = look_alikes(candidates.select(doubted), pair, pixels)
         proposed[doubted[alike]] = True
         return candidates.select(proposed)
 
@@ -253,7 +252,7 @@ class LightGlueMatcher(SparseMatcher):
             (first[1].size, second[1].size),
             self.device,
         )
-        return log_assignment(self._network, *inputs)[:-1, :-1].float().exp()
+        return log_assignment(self._network, *inputs)[:-1, :-1].float().exp_()
 
 
 def pair_input(

@@ -11,10 +11,9 @@ import cv2
 import torch
 from torch import Tensor
 
-from ..types import View
 from .guidance import Candidates
 from .images import inside_mask
-from .transfer import Transfer, correlations, grey_values, transfers
+from .transfer import GreyPair, Transfer, correlations, transfers
 
 _RADIUS = 3
 """Of the window, in samples of the coarser view: 7 x 7, so that it shows one pebble rather than
@@ -44,13 +43,11 @@ _EXACT_PX = 1.0
 it by its pixel."""
 
 
-def placed(
-    views: tuple[View, View], pixels: tuple[Tensor, Tensor]
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
+def placed(pair: GreyPair, pixels: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Put the source keypoints where the reference keypoints' points are.
 
     Args:
-        views: Reference and source.
+        pair: Reference and source.
         pixels: Matched keypoints, shape (K, 2) each.
 
     Returns:
@@ -58,11 +55,12 @@ def placed(
         bool: False where the views do not agree on a place, or it is outside of the source's mask.
     """
     own, other = pixels
+    source = pair.views[1]
     each = torch.arange(len(own), device=own.device)
-    ways = list(transfers(Candidates(each, each), views, pixels))
+    ways = list(transfers(Candidates(each, each), pair.views, pixels))
     if not ways:
         return pixels, each.bool()
-    images = _at_one_resolution(views, torch.cat([forth.scale() for _, (forth, _) in ways]))
+    images = _at_one_resolution(pair.images, torch.cat([forth.scale() for _, (forth, _) in ways]))
     target, agree = other.clone(), torch.zeros_like(each, dtype=torch.bool)
     for part, (forth, back) in ways:
         found = _shift(images, forth), _shift(images[::-1], back)
@@ -71,7 +69,7 @@ def placed(
         shift = torch.where(agree[part] & (mean.abs() > _EXACT_PX), mean, 0.0)
         along = torch.where(shift == 0, 0.0, shift * forth.scale().clamp(max=1.0))
         target[part] = forth.other + along[:, None] * forth.tangent
-    inside = inside_mask(views[1], target.to(views[1].mask.device)).to(own.device)
+    inside = inside_mask(source, target.to(source.mask.device)).to(own.device)
     return (own, target), agree & inside
 
 
@@ -110,11 +108,10 @@ def _peak(line: Tensor, column: Tensor) -> Tensor:
     return torch.where((bend < 0) & (column == middle[:, 0]), at.clamp(-0.5, 0.5), 0.0)
 
 
-def _at_one_resolution(views: tuple[View, View], scale: Tensor) -> tuple[Tensor, Tensor]:
+def _at_one_resolution(images: tuple[Tensor, Tensor], scale: Tensor) -> tuple[Tensor, Tensor]:
     """Grey values of both views, the finer one blurred to the pixels of the coarser."""
     typical = float(scale.nanmedian().nan_to_num(1.0))
-    first, second = (grey_values(view, scale.device) for view in views)
-    return _blurred(first, 1 / typical), _blurred(second, typical)
+    return _blurred(images[0], 1 / typical), _blurred(images[1], typical)
 
 
 def _blurred(grey: Tensor, scale: float) -> Tensor:

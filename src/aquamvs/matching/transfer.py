@@ -27,6 +27,24 @@ _BLOCK = 1 << 11
 
 
 @dataclass(frozen=True, slots=True)
+class GreyPair:
+    """Two views that are compared.
+
+    Attributes:
+        views: Reference and source.
+        images: Mean of the colours of each, shape (H, W), float32.
+    """
+
+    views: tuple[View, View]
+    images: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, views: tuple[View, View], device: torch.device | str = "cpu") -> GreyPair:
+        """Reference and source with their images on a device."""
+        return cls(views, (_grey_values(views[0], device), _grey_values(views[1], device)))
+
+
+@dataclass(frozen=True, slots=True)
 class Transfer:
     """Matched keypoints as seen from one of the two views.
 
@@ -122,8 +140,7 @@ def correlations(
     return (own[:, None] * other).mean(-1) / energy.sqrt()
 
 
-def grey_values(view: View, device: torch.device) -> Tensor:
-    """Mean of the colours, shape (H, W), float32."""
+def _grey_values(view: View, device: torch.device | str) -> Tensor:
     image = view.image.to(device).float()
     return image @ image.new_full((3,), 1 / 3)
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..types import View
 from .guidance import Candidates
-from .transfer import Transfer, correlations, grey_values, transfers
+from .transfer import GreyPair, Transfer, correlations, transfers
 
 _RADIUS_PX = 5
 """Of the window: 11 x 11 px. Eight did no better on the validation scenes."""
@@ -61,7 +60,7 @@ class Evidence:
 def verified_probability(
     probability: Tensor,
     candidates: Candidates,
-    views: tuple[View, View],
+    pair: GreyPair,
     pixels: tuple[Tensor, Tensor],
 ) -> Tensor:
     """Probability of each candidate once the images have been asked.
@@ -69,13 +68,13 @@ def verified_probability(
     Args:
         probability: Before, shape (C,).
         candidates: Pairs of keypoints near each other's epipolar curves.
-        views: Reference and source.
+        pair: Reference and source.
         pixels: Keypoints of the views, shapes (N, 2) and (M, 2).
 
     Returns:
         shape (C,); 0 where the two rays meet nowhere in front of both cameras.
     """
-    evidence = photometric_evidence(candidates, views, pixels)
+    evidence = photometric_evidence(candidates, pair, pixels)
     # In float64, so that the best of several sure candidates is still known.
     logit = probability.double().clamp(_LEAST_PROBABILITY, 1 - 1e-6).logit()
     logit = logit + _LOGIT_PER_CORRELATION * evidence.lead - _LOGIT_PER_OCTAVE * evidence.octaves
@@ -83,7 +82,7 @@ def verified_probability(
 
 
 def photometric_evidence(
-    candidates: Candidates, views: tuple[View, View], pixels: tuple[Tensor, Tensor]
+    candidates: Candidates, pair: GreyPair, pixels: tuple[Tensor, Tensor]
 ) -> Evidence:
     """Ask the images.
 
@@ -93,35 +92,33 @@ def photometric_evidence(
 
     Args:
         candidates: Pairs of keypoints.
-        views: Reference and source.
+        pair: Reference and source.
         pixels: Keypoints of the views, shapes (N, 2) and (M, 2).
     """
-    images = _images(views, pixels)
+    images = pair.images
     lead = pixels[0].new_empty(len(candidates))
     octaves = torch.zeros_like(lead)
-    for part, (forth, back) in transfers(candidates, views, pixels):
+    for part, (forth, back) in transfers(candidates, pair.views, pixels):
         both = torch.minimum(_lead(images, forth), _lead(images[::-1], back))
         lead[part] = torch.where(forth.is_seen() & back.is_seen(), both, -torch.inf)
         octaves[part] = forth.scale().log2().abs().nan_to_num(nan=0.0)
     return Evidence(lead, octaves)
 
 
-def look_alikes(
-    candidates: Candidates, views: tuple[View, View], pixels: tuple[Tensor, Tensor]
-) -> Tensor:
+def look_alikes(candidates: Candidates, pair: GreyPair, pixels: tuple[Tensor, Tensor]) -> Tensor:
     """Candidates whose windows look the same in both views, shape (C,), bool.
 
     Args:
         candidates: Pairs of keypoints near each other's epipolar curves.
-        views: Reference and source.
+        pair: Reference and source.
         pixels: Keypoints of the views, shapes (N, 2) and (M, 2).
     """
-    images = _images(views, pixels)
+    images = pair.images
     alike = torch.zeros_like(candidates.reference, dtype=torch.bool)
-    for part, (forth, back) in transfers(candidates, views, pixels):
+    for part, (forth, back) in transfers(candidates, pair.views, pixels):
         here = (
-            correlations(pair, way, way.other[:, None], radius=_RADIUS_PX)[:, 0]
-            for pair, way in ((images, forth), (images[::-1], back))
+            correlations(seen, way, way.other[:, None], radius=_RADIUS_PX)[:, 0]
+            for seen, way in ((images, forth), (images[::-1], back))
         )
         # NaN, of rays that meet nowhere, is no likeness.
         alike[part] = torch.minimum(*here) >= _ALIKE
@@ -135,9 +132,3 @@ def _lead(images: tuple[Tensor, ...], transfer: Transfer) -> Tensor:
     correlation = correlations((images[0], images[1]), transfer, places, radius=_RADIUS_PX)
     here = correlation[:, offset.abs() <= _SAME_PLACE_PX].amax(1)
     return here - correlation[:, offset.abs() >= _OTHER_PLACE_PX].amax(1)
-
-
-def _images(views: tuple[View, View], pixels: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Grey values of both views where their keypoints are."""
-    first, second = (grey_values(v, p.device) for v, p in zip(views, pixels, strict=True))
-    return first, second

@@ -59,7 +59,7 @@ def in_parallel(
     share = max(1, torch.get_num_threads() // workers)
     with (
         operation_threads(share),
-        ThreadPoolExecutor(workers, None, torch.set_num_threads, (share,)) as pool,
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool,
     ):
         yield from pool.map(function, items)
 

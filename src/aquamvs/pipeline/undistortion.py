@@ -9,12 +9,17 @@ from torch import Tensor
 
 from ..calibration import (
     CalibrationData,
+    CameraData,
     UndistortionData,
     compute_undistortion_maps,
     undistort_image,
 )
 from ..errors import DataError
+from ..numerics.acceleration import in_parallel, operation_workers
 from ..types import FrameSet, UndistortedViews, View
+
+_VIEWS_AT_ONCE = 4
+"""Each takes three copies of its image meanwhile."""
 
 
 def undistortion_maps(calibration: CalibrationData) -> dict[str, UndistortionData]:
@@ -60,8 +65,9 @@ def undistort_views(
         >>> views.names, views["cam0"].size
         (('cam0', 'cam1', 'cam2', 'cam3', 'cam4'), (200, 150))
     """
-    views = []
-    for name, camera in calibration.cameras.items():
+
+    def undistorted(camera: CameraData) -> View:
+        name = camera.name
         if name not in frames.images:
             raise DataError(f"frame {frames.index} has no image of camera {name}")
         try:
@@ -71,13 +77,14 @@ def undistort_views(
         mask = maps[name].inside
         if masks is not None and name in masks:
             mask = mask & masks[name]
-        views.append(
-            View(
-                name,
-                torch.from_numpy(image).clamp_(0, 1).to(device),
-                mask.to(device),
-                calibration.projection_model(name, maps[name].K_new).to(device),
-                camera.is_auxiliary,
-            )
+        return View(
+            name,
+            torch.from_numpy(image).clamp_(0, 1).to(device),
+            mask.to(device),
+            calibration.projection_model(name, maps[name].K_new).to(device),
+            camera.is_auxiliary,
         )
+
+    workers = operation_workers(torch.device("cpu"), _VIEWS_AT_ONCE)
+    views = in_parallel(undistorted, calibration.cameras.values(), workers)
     return UndistortedViews(frames.index, tuple(views))

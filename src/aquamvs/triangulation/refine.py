@@ -161,15 +161,17 @@ def refine_tracks(
         visible = valid & _inside(views[names[camera]], pixels, options.radius_px)
         visible &= references.camera != camera
         rows, places = [visible.new_zeros(0, dtype=torch.int64)], [pixels[:0]]
-        for part in visible.nonzero()[:, 0].split(_BLOCK):
+        seen = visible.nonzero()[:, 0]
+        for start in range(0, len(seen), _BLOCK):
+            part = seen[start : start + _BLOCK]
             _, slope, _ = models[camera].project_with_jacobian(points[part])
             affine = level_affine(models[camera].normal, references.slope[part], slope)
             shift = references.pixels[part] - patches.pixels[part]
-            start = pixels[part] + (affine @ shift[..., None])[..., 0]
+            expected_at = pixels[part] + (affine @ shift[..., None])[..., 0]
             place, accepted = _match_patches(
                 [grey[part] for grey in patches.grey],
                 layers[names[camera]],
-                start,
+                expected_at,
                 affine,
                 options,
             )
@@ -181,11 +183,10 @@ def refine_tracks(
     expected = torch.ones_like(every)
     found = [(every, references.camera, references.pixels)]
     workers = operation_workers(device, len(names))
-    for camera, (visible, rows, places) in enumerate(
-        in_parallel(seen_by, range(len(names)), workers)
-    ):
+    seen_by_all = in_parallel(seen_by, range(len(names)), workers)
+    for index, (visible, rows, places) in enumerate(seen_by_all):
         expected += visible
-        found.append((rows, torch.full_like(rows, camera), places))
+        found.append((rows, torch.full_like(rows, index), places))
     track, camera, pixels = (torch.cat(column) for column in zip(*found, strict=True))
     order = (track * len(names) + camera).argsort()
     refined = Tracks(names, track[order], camera[order], pixels[order], tracks.scores)
@@ -280,20 +281,21 @@ def _layers(view: View) -> list[Tensor]:
     for sigma in _BLURS_PX:
         stacked = np.empty((3, *grey.shape), np.float32)
         cv2.GaussianBlur(grey, (0, 0), sigma, stacked[0], borderType=cv2.BORDER_REFLECT_101)
-        _central_differences(stacked[0].T, stacked[1].T)
-        _central_differences(stacked[0], stacked[2])
+        _central_differences(*stacked)
         layers.append(torch.from_numpy(stacked)[None].to(view.image.device))
     return layers
 
 
-def _central_differences(values: NDArray[np.float32], rate: NDArray[np.float32]) -> None:
-    """Fill ``rate`` with the derivative along rows; one-sided at the ends, as NumPy's gradient.
-
-    In place, that is: copies of whole layers took most of the time.
-    """
-    np.subtract(values[2:], values[:-2], out=rate[1:-1])
-    rate[1:-1] /= 2
-    rate[0], rate[-1] = values[1] - values[0], values[-1] - values[-2]
+def _central_differences(
+    values: NDArray[np.float32], rate_u: NDArray[np.float32], rate_v: NDArray[np.float32]
+) -> None:
+    """Fill in the derivatives in u and v; one-sided at the ends, as NumPy's gradient."""
+    for rate, axes in ((rate_u, (1, 0)), (rate_v, (0, 1))):
+        cv2.Sobel(
+            values, cv2.CV_32F, *axes, rate, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE
+        )
+    rate_u[:, [0, -1]] *= 2
+    rate_v[[0, -1]] *= 2
 
 
 def _inside(view: View, pixels: Tensor, margin: int) -> Tensor:
