@@ -16,6 +16,8 @@ from aquamvs.matching import (
     LightGlueOptions,
     bundled_card,
     create_matcher,
+    match_sparse,
+    select_pairs,
 )
 from aquamvs.matching.bundled import BUNDLED_MODELS, bundled_file
 from aquamvs.matching.checkpoints import read_tensors
@@ -222,3 +224,15 @@ def test_pairs_that_look_the_same_match_whatever_the_network_says(matcher, ungui
         found = matches.source_pixels[true].tolist()
         counts.append(sum(tuple(pixel) in places for pixel in found))
     assert counts[0] > 1.5 * counts[1]
+
+
+def test_the_number_of_threads_changes_nothing(rendered):
+    matcher = LightGlueMatcher.create(LightGlueOptions(detection=DETECTION))
+    alone = list(match_sparse(matcher, rendered, select_pairs(rendered)))
+    torch.set_num_threads(3)
+    shared = list(match_sparse(matcher, rendered, select_pairs(rendered)))
+    assert len(shared) > 1
+    for one, other in zip(alone, shared, strict=True):
+        assert torch.equal(one.reference_pixels, other.reference_pixels)
+        assert torch.equal(one.source_pixels, other.source_pixels)
+        assert torch.equal(one.scores, other.scores)

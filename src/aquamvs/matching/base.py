@@ -85,7 +85,8 @@ class Features:
 class SparseMatcher(Protocol):
     """Finds keypoints in each view once and pairs them up.
 
-    Matching is symmetric: swapping the two views gives the same correspondences.
+    Matching is symmetric: swapping the two views gives the same correspondences. On the CPU,
+    several threads may call a matcher at a time.
 
     Attributes:
         label: Name for reports; says which weights are in use.

@@ -9,8 +9,8 @@ from ..types import Matches, UndistortedViews, Warp
 from .base import DenseMatcher, SparseMatcher
 from .pairs import Pair, unordered_pairs
 
-_PAIRS_AT_ONCE = 4
-"""Each takes about 150 MB while it is matched."""
+_VIEWS_AT_ONCE, _PAIRS_AT_ONCE = 2, 4
+"""More would take memory that :mod:`~aquamvs.pipeline.memory` does not expect."""
 
 
 def match_sparse(
@@ -24,8 +24,8 @@ def match_sparse(
         pairs: In either or both directions.
 
     Yields:
-        Matches of ``unordered_pairs(pairs)``, in that order. A view's features are extracted when
-        it is first needed and kept until the last pair.
+        Matches of ``unordered_pairs(pairs)``, in that order, on the CPU several at a time. The
+        features of all views are extracted before the first and kept until the last pair.
 
     Example:
         >>> from aquamvs.matching import Pair, create_matcher, match_sparse
@@ -35,7 +35,8 @@ def match_sparse(
     """
     pairs = unordered_pairs(pairs)
     names = sorted({name for pair in pairs for name in (pair.reference, pair.source)})
-    workers = operation_workers(views.views[0].image.device, _PAIRS_AT_ONCE)
+    device = views.views[0].image.device
+    workers = operation_workers(device, _VIEWS_AT_ONCE)
     found = in_parallel(lambda name: matcher.extract(views[name]), names, workers)
     features = dict(zip(names, found, strict=True))
 
@@ -45,7 +46,7 @@ def match_sparse(
             views[first], views[second], features[first], features[second]
         )
 
-    yield from in_parallel(match, pairs, workers)
+    yield from in_parallel(match, pairs, operation_workers(device, _PAIRS_AT_ONCE))
 
 
 def match_dense(

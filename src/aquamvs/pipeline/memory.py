@@ -46,6 +46,9 @@ _COSTS = {
 }
 _NETWORK_MB = {MatcherType.LIGHTGLUE: 60.0, MatcherType.ROMA: 360.0}
 """What a learned matcher with the bundled weights adds to its process, MiB."""
+_SIFT_BYTES_PER_VIEW_PIXEL = 200
+"""What SIFT takes beyond the later stages when it searches two views at a time, per pixel of the
+largest view. LightGlue's keypoints come from smaller images, which fit in."""
 _BYTES_PER_CORRESPONDENCE = 370
 """Of a dense matcher's correspondences while they are triangulated, all pairs together."""
 _SHALLOW, _DEEP = 0.05, 0.5
@@ -145,6 +148,8 @@ def predict_memory(inputs: Inputs, *, threads: int | None = None) -> MemoryPredi
         cost.bytes_per_pixel * sum(sizes) + cost.bytes_per_view_pixel * max(sizes),
         cost.meshing_bytes_per_pixel * sum(sizes),
     )
+    if (config.pipeline_mode, config.matcher_type) == (PipelineMode.SPARSE, MatcherType.SIFT):
+        work += _SIFT_BYTES_PER_VIEW_PIXEL * max(sizes)
     limit = config.runtime.max_memory_gb
     limit_mb = None if limit is None else limit * 1024
     if config.pipeline_mode is not PipelineMode.SURFACE:
