@@ -44,8 +44,9 @@ _COSTS = {
     PipelineMode.FULL: _Cost(470, 55, bytes_per_view_pixel=700, meshing_bytes_per_pixel=118),
     PipelineMode.SURFACE: _Cost(510, 66, bytes_per_cell=78),
 }
-_NETWORK_MB = {MatcherType.LIGHTGLUE: 60.0, MatcherType.ROMA: 360.0}
-"""What a learned matcher with the bundled weights adds to its process, MiB."""
+_NETWORK_MB = {MatcherType.LIGHTGLUE: 100.0, MatcherType.ROMA: 360.0}
+"""What a learned matcher with the bundled weights adds to its process, MiB; LightGlue's
+several pairs at a time included."""
 _SIFT_BYTES_PER_VIEW_PIXEL = 200
 """What SIFT takes beyond the later stages when it searches two views at a time, per pixel of the
 largest view. LightGlue's keypoints come from smaller images, which fit in."""
