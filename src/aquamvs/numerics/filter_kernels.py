@@ -16,17 +16,19 @@ _NAN = _F(np.nan)
 
 
 @compiled
-def known_median(values, radius, median):  # type: ignore[no-untyped-def]
+def known_median(values, radius, first, last, median):  # type: ignore[no-untyped-def]
     """Lower median of the known cells of every neighbourhood; the edge is repeated outwards.
 
     Args:
         values: shape (rows, columns), NaN where unknown.
         radius: Of the neighbourhood, cells.
-        median: Output, same shape; NaN where no cell is known.
+        first: Row to begin with.
+        last: Row to end before.
+        median: Output, shape (rows, columns); NaN where no cell is known.
     """
     rows, columns = values.shape
     kept = np.empty((2 * radius + 1) ** 2, np.float32)
-    for r in range(rows):
+    for r in range(first, last):
         for c in range(columns):
             count = 0
             for i in range(r - radius, r + radius + 1):

@@ -4,13 +4,15 @@ At window sizes of a few cells this is several times faster on a CPU than a gene
 and the order of the sums does not depend on the size of the map, so tiles give the same bytes.
 """
 
+import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .acceleration import has_kernels
+from .acceleration import has_kernels, in_parallel
 
 _LEAST_SHARE = 0.1
 """Of a window that must be known for a local mean."""
@@ -121,7 +123,14 @@ def smooth_pairs(maps: Tensor, limit: Tensor, sigma: float) -> Tensor:
 
         smoothed = torch.empty_like(maps)
         arrays = (padded.contiguous(), limit.contiguous(), weights, smoothed)
-        compiled_smooth_pairs(*(each.numpy() for each in arrays))
+        values, bound, taps, out = (each.numpy() for each in arrays)
+
+        def filtered(part: range) -> None:
+            here = slice(part.start, part.stop)
+            around = values[part.start : part.stop + 2 * reach]
+            compiled_smooth_pairs(around, bound[here], taps, out[here])
+
+        _by_rows(len(out), filtered)
         return smoothed
     rows, columns = maps.shape
     total, weight = torch.zeros_like(maps), torch.ones_like(maps)
@@ -133,6 +142,13 @@ def smooth_pairs(maps: Tensor, limit: Tensor, sigma: float) -> Tensor:
         total += torch.where(share > 0, share * away, 0.0)
         weight += share
     return maps + total / weight
+
+
+def _by_rows(rows: int, kernel: Callable[[range], None]) -> None:
+    """Run a compiled filter on parts of a map, one per thread."""
+    workers = torch.get_num_threads()
+    ends = [rows * i // workers for i in range(workers + 1)]
+    list(in_parallel(kernel, itertools.starmap(range, itertools.pairwise(ends)), workers))
 
 
 def local_rms(maps: Tensor, known: Tensor, sigma: float) -> Tensor:
@@ -244,7 +260,8 @@ def _neighbourhood_median(maps: Tensor, radius: int) -> Tensor:
     if has_kernels(maps):
         from .filter_kernels import known_median
 
-        known_median(maps.contiguous().numpy(), radius, median.numpy())
+        values, out = maps.contiguous().numpy(), median.numpy()
+        _by_rows(rows, lambda part: known_median(values, radius, part.start, part.stop, out))
         return median
     padded = pad_edges(maps, radius)
     for start in range(0, rows, _MEDIAN_ROWS):

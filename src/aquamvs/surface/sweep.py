@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, StageError
+from ..numerics.acceleration import in_parallel
 from ..numerics.filters import halve, median3, upsample
 from ..numerics.pyramid import LevelView, build_pyramid, level_count
 from ..types import HeightMap, UndistortedViews
@@ -284,8 +285,12 @@ class _Sweep:
         while factor < 4 and min(z.shape) > 8:
             z, factor = halve(z), factor * 2
         coarse = grid.coarser(factor)
-        blocked = [hidden_cells(z, coarse, view.model) for view in self.levels[level]]
-        return Occlusion(torch.stack(blocked), factor)
+        blocked = in_parallel(
+            lambda view: hidden_cells(z, coarse, view.model),
+            self.levels[level],
+            self.coarsest.workers,
+        )
+        return Occlusion(torch.stack(list(blocked)), factor)
 
     def _finish(self, grid: Grid, estimate: Estimate, occlusion: Occlusion | None) -> HeightMap:
         z, sigma, confidence = final_heights(estimate, LAST_PASSES[-1], grid.spacing)
