@@ -66,7 +66,7 @@ scatter from pulling the planes: without it a bower lost 4 % of its cells."""
 _LEAST_ERROR_PX = 0.005
 """No matching is better. A few cells that happen to scatter by nothing would pull the planes
 around them centimetres off."""
-_APERTURE_ERROR_PX = 0.07
+_APERTURE_ERROR_PX = 0.1
 """Error that neighbours share where the texture runs along the views' motion, as an edge does that
 is parallel to the baseline: views show it blurred differently, and the match slides along it. Of
 0.05 to 0.1, this keeps the boards of seeds 3 and 4 flat and the relief of bowers."""
