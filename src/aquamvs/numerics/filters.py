@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .acceleration import has_kernels, in_parallel
+from .acceleration import has_kernels, in_parallel, worker_count
 
 _LEAST_SHARE = 0.1
 """Of a window that must be known for a local mean."""
@@ -130,7 +130,7 @@ def smooth_pairs(maps: Tensor, limit: Tensor, sigma: float) -> Tensor:
             around = values[part.start : part.stop + 2 * reach]
             compiled_smooth_pairs(around, bound[here], taps, out[here])
 
-        _by_rows(len(out), filtered)
+        _by_rows(maps, filtered)
         return smoothed
     rows, columns = maps.shape
     total, weight = torch.zeros_like(maps), torch.ones_like(maps)
@@ -144,10 +144,10 @@ def smooth_pairs(maps: Tensor, limit: Tensor, sigma: float) -> Tensor:
     return maps + total / weight
 
 
-def _by_rows(rows: int, kernel: Callable[[range], None]) -> None:
+def _by_rows(maps: Tensor, kernel: Callable[[range], None]) -> None:
     """Run a compiled filter on parts of a map, one per thread."""
-    workers = torch.get_num_threads()
-    ends = [rows * i // workers for i in range(workers + 1)]
+    workers = worker_count(maps)
+    ends = [len(maps) * i // workers for i in range(workers + 1)]
     list(in_parallel(kernel, itertools.starmap(range, itertools.pairwise(ends)), workers))
 
 
@@ -261,7 +261,7 @@ def _neighbourhood_median(maps: Tensor, radius: int) -> Tensor:
         from .filter_kernels import known_median
 
         values, out = maps.contiguous().numpy(), median.numpy()
-        _by_rows(rows, lambda part: known_median(values, radius, part.start, part.stop, out))
+        _by_rows(maps, lambda part: known_median(values, radius, part.start, part.stop, out))
         return median
     padded = pad_edges(maps, radius)
     for start in range(0, rows, _MEDIAN_ROWS):

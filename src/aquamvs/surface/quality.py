@@ -149,7 +149,7 @@ def without_gaps(z: Tensor) -> Tensor:
 
 
 def _variance(estimate: Estimate, noise: Tensor, error_px: float) -> Tensor:
-    """Variance of the heights with an error that scatter does not show; m².
+    """Variance of the heights with an error that neither residuals nor scatter show; m².
 
     Only a share of a cell's height is its own; the rest is that of textured neighbours. What the
     cell itself would say is as uncertain as the whole over that share.
