@@ -76,8 +76,7 @@ def test_what_only_two_of_many_cameras_see_is_kept(make_plane, make_rig) -> None
     kept = filter_depth_maps(rig.views, rig.maps)
     for number, depth_map in enumerate(kept):
         count = seen_by(rig, number)
-        inner = extreme((count == 1).float(), 2) == 0  # its rim is another test's
-        twice = (count == 2) & inner
+        twice = count == 2  # up to where the other's image ends, which is no rim of the surface
         assert twice.sum() > 20
         assert depth_map.valid[twice].all()
         assert not depth_map.valid[count == 1].any()
@@ -105,6 +104,23 @@ def test_a_surface_that_all_views_take_for_wider_than_it_is_loses_its_rim(
     assert claimed.any()
     assert not kept[claimed].any()
     assert kept[x < edge - 2 * FOOTPRINT].float().mean() > 0.7
+
+
+def test_a_hole_in_one_map_tears_none_into_the_map_that_lacks_its_word(
+    make_plane, make_rig
+) -> None:
+    """What only the missing depths could confirm goes, but has no rim that would go with it."""
+    rig = make_rig(make_plane(0.95), PAIR)
+    hole = torch.zeros_like(rig.maps[0].valid)
+    hole[30:36, 50:56] = True
+    holed = rig.maps[0].depth.masked_fill(hole, torch.nan)
+    maps = (dataclasses.replace(rig.maps[0], depth=holed), rig.maps[1])
+    agreeing = [counts.agreeing for counts in consistency_maps(rig.views, maps)]
+    kept = [depth_map.valid for depth_map in filter_depth_maps(rig.views, maps)]
+    assert (rig.maps[1].valid & (agreeing[1] == 1) & (seen_by(rig, 1) == 2)).any()
+    assert torch.equal(kept[1], agreeing[1] == 2)
+    rim = ~hole & (extreme(hole.float(), 2) > 0)
+    assert not kept[0][rim].any()
 
 
 def test_consistency_counts_equal_geometry(make_plane, make_rig) -> None:

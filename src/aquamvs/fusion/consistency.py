@@ -71,7 +71,11 @@ class FusionOptions:
 
     def accept(self, agreeing: Tensor, seeing: Tensor) -> Tensor:
         """Whether counts of views, their own included, make points consistent."""
-        return (agreeing >= self.min_consistent_views) & (agreeing >= self.min_agreement * seeing)
+        return (agreeing >= self.min_consistent_views) & self.undisputed(agreeing, seeing)
+
+    def undisputed(self, agreeing: Tensor, seeing: Tensor) -> Tensor:
+        """Whether no more views contradict points than these counts allow."""
+        return agreeing >= self.min_agreement * seeing
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,11 +298,15 @@ def filter_depth_maps(
     """
     options = options or FusionOptions()
     counted = consistency or consistency_maps(views, depth_maps, options)
+    given = pair_views(views, depth_maps)
     confirmed = tuple(
         PosedMap(posed.view, _kept(posed.map, options.accept(count.agreeing, count.seeing)))
-        for posed, count in zip(pair_views(views, depth_maps), counted, strict=True)
+        for posed, count in zip(given, counted, strict=True)
     )
-    rims = [_rim(posed) for posed in confirmed]
+    rims = [
+        _rim(posed, options.undisputed(count.agreeing, count.seeing)) & sure.map.valid
+        for posed, count, sure in zip(given, counted, confirmed, strict=True)
+    ]
     inner = [
         PosedMap(posed.view, _kept(posed.map, ~rim))
         for posed, rim in zip(confirmed, rims, strict=True)
@@ -326,13 +334,18 @@ def _kept(depth_map: DepthMap, keep: Tensor) -> DepthMap:
     )
 
 
-def _rim(posed: PosedMap) -> Tensor:
-    """Pixels within two pixels of a gap or of a jump to what lies behind, shape (H, W), bool."""
+def _rim(posed: PosedMap, undisputed: Tensor) -> Tensor:
+    """Pixels within two pixels of a gap or of a jump to what lies behind, shape (H, W), bool.
+
+    A depth that other views contradict is a gap, but one that nobody can speak about is not: where
+    two views look, a hole in one map would tear another into the other's, and the end of their
+    common field would pass for an edge.
+    """
     depth = posed.map.depth
     origin = posed.view.model.camera_center.to(depth)
     points = posed.points(torch.arange(depth.numel(), device=depth.device)).points
     distance = (points - origin).norm(dim=-1).reshape(depth.shape)
-    known = torch.isfinite(depth)
+    known = torch.isfinite(depth) & undisputed
     farthest = extreme(torch.where(known, depth, torch.inf), _RIM_RADIUS)
     span = _RIM_RADIUS * jump_slope(posed.view.model) * distance
     rim: Tensor = known & (farthest - depth > span)
