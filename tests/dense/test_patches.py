@@ -16,7 +16,7 @@ TOLERANCE = 2e-3
 
 def matchers(views: list[View]) -> tuple[TensorPatchMatcher, FusedPatchMatcher]:
     reference, *sources = [build_pyramid(view, 1)[0] for view in views]
-    window = Window.square(3)
+    window = Window.gaussian(3)
     return (
         TensorPatchMatcher(reference, sources, window),
         FusedPatchMatcher(reference, sources, window),
@@ -63,6 +63,14 @@ def test_true_plane_costs_nothing(make_scene, make_plane) -> None:
         planes = (normal / normal.norm()).expand(1, len(pixels), 3)
         costs = matcher.costs(pixels, depth, planes, asked)
         assert costs[torch.isfinite(costs)].median() < 0.05
+
+
+def test_a_gaussian_window_averages_less_than_its_square() -> None:
+    square, gaussian = Window.square(3), Window.gaussian(3)
+    assert square.radius == gaussian.radius == 3
+    assert square.size == 49
+    assert 30 < gaussian.size < 40
+    assert gaussian.weights.max() == gaussian.weights[24] == 1
 
 
 def test_improvement_agrees_with_tensors(make_scene, make_plane) -> None:

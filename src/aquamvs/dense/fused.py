@@ -46,6 +46,7 @@ class FusedPatchMatcher:
             sizes,
             cameras.float().numpy(),
             window.offsets.numpy(),
+            window.weights.numpy(),
             np.float32(1 / COLOR_SIGMA**2),
             np.float32(NOISE_FLOOR),
         )

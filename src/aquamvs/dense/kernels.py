@@ -94,7 +94,7 @@ def project_patch(camera, patches, k, w):  # type: ignore[no-untyped-def]
 
 @compiled
 def _window(  # type: ignore[no-untyped-def]
-    gray, row, column, offsets, color_scale, floor, weight, lever
+    gray, row, column, offsets, falloff, color_scale, floor, weight, lever
 ):
     """Weights of a reference window, sum 1, and times its deviations from the mean.
 
@@ -110,7 +110,7 @@ def _window(  # type: ignore[no-untyped-def]
         if r >= 0 and r < rows and c >= 0 and c < columns:
             x = gray[r, c]
             away = x - centre
-            w = _ONE / (_ONE + color_scale * away * away)
+            w = falloff[i] / (_ONE + color_scale * away * away)
             if np.isnan(w):
                 w, x = _ZERO, _ZERO
         weight[i], lever[i] = w, x
@@ -130,7 +130,7 @@ def _window(  # type: ignore[no-untyped-def]
 
 @compiled
 def plane_costs(  # type: ignore[no-untyped-def]
-    gray, rays, images, starts, sizes, cameras, offsets, color_scale, floor,
+    gray, rays, images, starts, sizes, cameras, offsets, falloff, color_scale, floor,
     pixels, depth, normal, active, out,
 ):  # fmt: skip
     """Cost of plane hypotheses against every source: 1 minus the bilaterally weighted NCC.
@@ -143,6 +143,7 @@ def plane_costs(  # type: ignore[no-untyped-def]
         sizes: Width and height of each, shape (S, 2).
         cameras: Coefficients of their models, shape (S, 21).
         offsets: Of the window's samples from its centre, (column, row), shape (T, 2), int64.
+        falloff: Their weights, shape (T,).
         color_scale: 1 over the square of the intensity difference that halves a weight.
         floor: Variance that is noise.
         pixels: Flat indices of the pixels to judge, shape (N,), int64.
@@ -161,7 +162,9 @@ def plane_costs(  # type: ignore[no-untyped-def]
     path = np.empty(hypotheses, np.float32)
     for n in range(count):
         at = pixels[n]
-        own = _window(gray, at // columns, at % columns, offsets, color_scale, floor, weight, lever)
+        own = _window(
+            gray, at // columns, at % columns, offsets, falloff, color_scale, floor, weight, lever
+        )
         if np.isnan(own):
             out[n] = _NAN
             continue
@@ -192,7 +195,7 @@ def _offsets(offsets):  # type: ignore[no-untyped-def]
 
 @compiled
 def improve(  # type: ignore[no-untyped-def]
-    gray, rays, images, starts, sizes, cameras, offsets, color_scale, floor,
+    gray, rays, images, starts, sizes, cameras, offsets, falloff, color_scale, floor,
     pixels, weights, neighbours, proposed_depth, proposed_normal, steps, tilts,
     nearest, farthest, least_weight, least_facing, depth, normal, cost,
 ):  # fmt: skip
@@ -206,6 +209,7 @@ def improve(  # type: ignore[no-untyped-def]
         sizes: Likewise.
         cameras: Likewise.
         offsets: Likewise.
+        falloff: Likewise.
         color_scale: Likewise.
         floor: Likewise.
         pixels: Flat indices of the pixels of one colour, shape (N,), int64.
@@ -238,7 +242,7 @@ def improve(  # type: ignore[no-untyped-def]
     for n in range(pixels.shape[0]):
         at = pixels[n]
         row, column = at // columns, at % columns
-        own = _window(gray, row, column, offsets, color_scale, floor, weight, lever)
+        own = _window(gray, row, column, offsets, falloff, color_scale, floor, weight, lever)
         if np.isnan(own):
             continue
         ray = rays[at]

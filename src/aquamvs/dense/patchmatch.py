@@ -172,7 +172,7 @@ class _Estimation:
         levels = level_count(min(reference.size))
         self.views = build_pyramid(reference, levels)
         self.others = [build_pyramid(source, levels) for source in sources]
-        self.window = Window.square(options.window_radius)
+        self.window = Window.gaussian(options.window_radius)
         self.generator = torch.Generator().manual_seed(_SEED)
 
     def run(self) -> DepthMap:
@@ -196,7 +196,7 @@ class _Estimation:
         small = create_patch_matcher(self.views[0], others, Window.square(1))
         motion = _motion(matcher, planes.depth)
         planes.normal = _regular_normals(matcher, planes, motion)
-        found = finish(matcher, small, planes, weights, motion, len(self.window.offsets))
+        found = finish(matcher, small, planes, weights, motion, self.window)
         near, far = self.depth_range
         known = (
             self.reference.mask

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ..numerics.filters import isolated, scatter, smooth_pairs, specks
 from ..numerics.planes import settle
-from .patches import PatchMatcher, PlaneMap, RayField, combine
+from .patches import PatchMatcher, PlaneMap, RayField, Window, combine
 from .selection import best_half_mean
 
 _SUB_STEP_PX = 0.5
@@ -32,11 +32,11 @@ _SCATTERED, _FLATTEST_PX = 6.0, 0.5
 scatter of neighbours."""
 _SMOOTHING_SIGMA = 1.5
 """Smoothing of the result, px: as wide as the matching window, whose detail is noise."""
-_ERROR_OF_SMOOTHED = 0.85
+_ERROR_OF_SMOOTHED = 0.81
 """Error of a smoothed pixel over the noise that independent residuals would leave before: measured
 on bower, box and low-texture scenes of development seeds."""
 _SIGMA_FLOOR_PX = 0.02
-_SCATTER_SCALE = 2.0
+_SCATTER_SCALE = 1.9
 """Error of a pixel over the roughness that smoothing took away: measured on bower, box and
 low-texture scenes of development seeds."""
 _LOOSEST_MATCH_PX = 0.5
@@ -81,7 +81,7 @@ def finish(
     planes: PlaneMap,
     weights: Tensor,
     motion: Tensor,
-    window_pixels: int,
+    window: Window,
 ) -> Depths:
     """Final depths of planes that were optimised at the full resolution.
 
@@ -91,11 +91,11 @@ def finish(
         planes: One per pixel.
         weights: Of the sources, shape (P, S).
         motion: Image motion, px per metre of ray depth, shape (P,).
-        window_pixels: Number of pixels in the matching window.
+        window: The matching window of ``matcher``.
     """
     width, height = matcher.rays.size
-    found = _sub_step(matcher, planes, weights, motion, window_pixels)
-    depth = _continued(matcher.rays, found.depth, planes.normal, motion, window_pixels)
+    found = _sub_step(matcher, planes, weights, motion, window)
+    depth = _continued(matcher.rays, found.depth, planes.normal, motion, window)
     depth = _contest(matcher, small, depth, planes.normal, motion)
     depth, motion, noise, cost = (
         values.reshape(height, width) for values in (depth, motion, found.noise, found.cost)
@@ -145,7 +145,7 @@ def _settled(rays: RayField, depth: Tensor, error: Tensor, shown: Tensor) -> tup
 
 
 def _sub_step(
-    matcher: PatchMatcher, planes: PlaneMap, weights: Tensor, motion: Tensor, window_pixels: int
+    matcher: PatchMatcher, planes: PlaneMap, weights: Tensor, motion: Tensor, window: Window
 ) -> _Optimum:
     """Vertex of the parabola through three depths, the normal held fixed."""
     step = _SUB_STEP_PX / motion
@@ -161,19 +161,19 @@ def _sub_step(
     total, square = weights.sum(1), (weights * weights).sum(1)
     sources = total * total / square.clamp(min=1e-6)
     # The vertex has the variance of the mean residual over the curvature.
-    noise = step * (2 * here / (bend * window_pixels * sources)).sqrt()
+    noise = step * (2 * here / (bend * window.size * sources)).sqrt()
     return _Optimum(torch.where(fixed, planes.depth + offset * step, torch.nan), here, noise)
 
 
 def _continued(
-    rays: RayField, depth: Tensor, normal: Tensor, motion: Tensor, window_pixels: int
+    rays: RayField, depth: Tensor, normal: Tensor, motion: Tensor, window: Window
 ) -> Tensor:
     """Depths, shape (P,), with the image's border on the planes of the first whole windows.
 
     A window cut by the border lies on one side of its centre, and errs there with its normal.
     """
     width, height = rays.size
-    radius = min(int(window_pixels**0.5) // 2, (width - 1) // 2, (height - 1) // 2)
+    radius = min(window.radius, (width - 1) // 2, (height - 1) // 2)
     pixels = rays.pixels()
     row = (pixels // width).clamp(radius, height - 1 - radius)
     column = (pixels % width).clamp(radius, width - 1 - radius)
