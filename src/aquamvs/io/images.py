@@ -39,8 +39,14 @@ _UNREADABLE = (
 """What Pillow's parsers raise on damaged files."""
 _TIFF_BITS_PER_SAMPLE = 258
 _ROWS_AT_ONCE = 256
-_PNG_COMPRESSION = 3
-"""Half the time of zlib's default at 3 % more bytes on camera images."""
+_PNG_OPTIONS = [
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),  # after the level, which resets it
+]
+"""Photographs repeat nothing that zlib could find: without the search they are as small in a third
+of the time."""
+if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # of OpenCV 4.12; 8 % smaller than what it does by itself
+    _PNG_OPTIONS += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG]
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -149,7 +155,7 @@ def write_image(path: str | Path, image: Tensor) -> None:
         pixels[rows] = levels.round().to(torch.uint8).numpy()
     if pixels.ndim == 3:
         pixels = np.ascontiguousarray(pixels[:, :, ::-1])
-    encoded, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_COMPRESSION])
+    encoded, data = cv2.imencode(".png", pixels, _PNG_OPTIONS)
     if not encoded:
         raise DataError(f"cannot encode {path} as PNG ({pixels.shape[1]} x {pixels.shape[0]})")
     with atomic_path(path) as temporary:
