@@ -18,6 +18,8 @@ _LEAST_LEAN, _LEAST_DESCENT = _F(1e-3), _F(1e-6)
 _TINY = _F(1e-20)
 _HALVINGS = 8
 """Of the last step of a ray; a straight line through its ends finds the rest."""
+_RAYS = 256
+"""That are followed side by side."""
 BLOCK = 8
 """Cells along a block of the map of highest points, which lets a ray skip empty water."""
 
@@ -69,6 +71,58 @@ def hide(z, lean, spacing, top, clearance, hidden):  # type: ignore[no-untyped-d
 
 
 @compiled
+def _bracket(z, x0, y0, spacing, origin, direction, highest, top, bottom, rays):  # type: ignore[no-untyped-def]
+    """Find the steps within which rays meet the surface.
+
+    Args:
+        rays: Output, shape (9, N): of the rays that meet it, their number, the step's ends (depths)
+            and their origin and direction, in cells along X and Y and in metres along Z.
+
+    Returns:
+        How many do.
+    """
+    rows, columns = z.shape
+    count = 0
+    for n in range(origin.shape[0]):
+        oz, dz = origin[n, 2], max(direction[n, 2], _LEAST_DESCENT)
+        if np.isnan(oz) or np.isnan(dz):
+            continue
+        column, row = (origin[n, 0] - x0) / spacing, (origin[n, 1] - y0) / spacing
+        dx, dy = direction[n, 0] / spacing, direction[n, 1] / spacing
+        start = max((top - spacing - oz) / dz, _ZERO)
+        end = (bottom + spacing - oz) / dz
+        travel = (end - start) * np.sqrt(dx * dx + dy * dy)
+        steps = max(2, int(travel) + 3)
+        step = (end - start) / _F(steps)
+        met = False
+        above = _height_at(z, column + start * dx, row + start * dy) - (oz + start * dz)
+        s = 0
+        while s < steps and not met:
+            here = start + _F(s) * step
+            last = min(s + BLOCK, steps)
+            j = min(max(int(column + here * dx), 0), columns - 1) // BLOCK
+            i = min(max(int(row + here * dy), 0), rows - 1) // BLOCK
+            if oz + (start + _F(last) * step) * dz < highest[i, j]:
+                s, above = last, _ONE
+                continue
+            while s < last:
+                s += 1
+                here = start + _F(s) * step
+                clearance = _height_at(z, column + here * dx, row + here * dy) - (oz + here * dz)
+                if clearance <= _ZERO and above > _ZERO:
+                    met = True
+                    break
+                above = clearance
+        if met:
+            ray = rays[:, count]
+            ray[0], ray[1], ray[2] = n, here - step, here
+            ray[3], ray[4], ray[5] = column, row, oz
+            ray[6], ray[7], ray[8] = dx, dy, dz
+            count += 1
+    return count
+
+
+@compiled
 def meet(  # type: ignore[no-untyped-def]
     z, highest, x0, y0, spacing, top, bottom, origin, direction, depth, cell
 ):
@@ -88,53 +142,32 @@ def meet(  # type: ignore[no-untyped-def]
         cell: Output, shape (N,): number of the cell that it meets, or -1.
     """
     rows, columns = z.shape
-    for n in range(origin.shape[0]):
-        depth[n], cell[n] = _NAN, -1
-        oz, dz = origin[n, 2], max(direction[n, 2], _LEAST_DESCENT)
-        if np.isnan(oz) or np.isnan(dz):
-            continue
-        column, row = (origin[n, 0] - x0) / spacing, (origin[n, 1] - y0) / spacing
-        dx, dy = direction[n, 0] / spacing, direction[n, 1] / spacing
-        start = max((top - spacing - oz) / dz, _ZERO)
-        end = (bottom + spacing - oz) / dz
-        travel = (end - start) * np.sqrt(dx * dx + dy * dy)
-        steps = max(2, int(travel) + 3)
-        step = (end - start) / _F(steps)
-        low, high, met = start, start, False
-        above = _height_at(z, column + start * dx, row + start * dy) - (oz + start * dz)
-        s = 0
-        while s < steps and not met:
-            here = start + _F(s) * step
-            last = min(s + BLOCK, steps)
-            j = min(max(int(column + here * dx), 0), columns - 1) // BLOCK
-            i = min(max(int(row + here * dy), 0), rows - 1) // BLOCK
-            if oz + (start + _F(last) * step) * dz < highest[i, j]:
-                s, above = last, _ONE
-                continue
-            while s < last:
-                s += 1
-                here = start + _F(s) * step
-                clearance = _height_at(z, column + here * dx, row + here * dy) - (oz + here * dz)
-                if clearance <= _ZERO and above > _ZERO:
-                    low, high, met = here - step, here, True
-                    break
-                above = clearance
-        if not met:
-            continue
-        over = _height_at(z, column + low * dx, row + low * dy) - (oz + low * dz)
-        under = _height_at(z, column + high * dx, row + high * dy) - (oz + high * dz)
+    depth[:], cell[:] = _NAN, -1
+    rays = np.empty((9, _RAYS), np.float32)
+    number, low, high, column, row, oz, dx, dy, dz = rays
+    for first in range(0, origin.shape[0], _RAYS):
+        part = slice(first, first + _RAYS)
+        lines = origin[part], direction[part]
+        count = _bracket(z, x0, y0, spacing, *lines, highest, top, bottom, rays)
+        # Ray by ray, every halving would wait for the one before it, and be a branch to guess.
         for _ in range(_HALVINGS):
-            middle = _HALF * (low + high)
-            clearance = _height_at(z, column + middle * dx, row + middle * dy) - (oz + middle * dz)
-            if clearance > _ZERO:
-                low, over = middle, clearance
-            else:
-                high, under = middle, clearance
-        found = low + (high - low) * over / max(over - under, _TINY)
-        at_column = int(np.rint(column + found * dx))
-        at_row = int(np.rint(row + found * dy))
-        if 0 <= at_column < columns and 0 <= at_row < rows:
-            depth[n], cell[n] = found, at_row * columns + at_column
+            for n in range(count):
+                middle = _HALF * (low[n] + high[n])
+                height = _height_at(z, column[n] + middle * dx[n], row[n] + middle * dy[n])
+                above = height - (oz[n] + middle * dz[n]) > _ZERO
+                low[n], high[n] = middle if above else low[n], high[n] if above else middle
+        for n in range(count):
+            near, far = low[n], high[n]
+            over = _height_at(z, column[n] + near * dx[n], row[n] + near * dy[n])
+            over -= oz[n] + near * dz[n]
+            under = _height_at(z, column[n] + far * dx[n], row[n] + far * dy[n])
+            under -= oz[n] + far * dz[n]
+            found = near + (far - near) * over / max(over - under, _TINY)
+            at_column = int(np.rint(column[n] + found * dx[n]))
+            at_row = int(np.rint(row[n] + found * dy[n]))
+            if 0 <= at_column < columns and 0 <= at_row < rows:
+                at = first + int(number[n])
+                depth[at], cell[at] = found, at_row * columns + at_column
 
 
 @compiled
