@@ -39,11 +39,12 @@ def _height_at(z, column, row):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def hide(z, lean, spacing, top, clearance, hidden):  # type: ignore[no-untyped-def]
+def hide(z, highest, lean, spacing, top, clearance, hidden):  # type: ignore[no-untyped-def]
     """Mark the cells whose way to the camera rises through the surface.
 
     Args:
         z: Heights without gaps, shape (rows, columns).
+        highest: Least height of every block of ``BLOCK`` x ``BLOCK`` cells and its neighbours.
         lean: Horizontal motion of each cell's ray per metre of rise, shape (rows, columns, 2).
         spacing: Cell size, metres.
         top: Least of the heights.
@@ -64,6 +65,11 @@ def hide(z, lean, spacing, top, clearance, hidden):  # type: ignore[no-untyped-d
                 if not ray_z >= top:
                     break
                 x, y = _F(c) + lean_x * rise / spacing, _F(r) + lean_y * rise / spacing
+                j = min(max(int(x), 0), columns - 1) // BLOCK
+                i = min(max(int(y), 0), rows - 1) // BLOCK
+                if highest[i, j] >= ray_z - clearance:  # and the ray goes on rising
+                    step += BLOCK
+                    continue
                 if _height_at(z, x, y) < ray_z - clearance:
                     hidden[r, c] = True
                     break
@@ -72,14 +78,10 @@ def hide(z, lean, spacing, top, clearance, hidden):  # type: ignore[no-untyped-d
 
 @compiled
 def _bracket(z, x0, y0, spacing, origin, direction, highest, top, bottom, rays):  # type: ignore[no-untyped-def]
-    """Find the steps within which rays meet the surface.
+    """Find the steps within which rays meet the surface, and return how many do.
 
-    Args:
-        rays: Output, shape (9, N): of the rays that meet it, their number, the step's ends (depths)
-            and their origin and direction, in cells along X and Y and in metres along Z.
-
-    Returns:
-        How many do.
+    Of these ``rays`` gets the number, the step's ends (depths along the ray), and origin and
+    direction in cells along X and Y and in metres along Z, shape (9, N).
     """
     rows, columns = z.shape
     count = 0

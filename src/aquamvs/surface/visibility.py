@@ -102,7 +102,7 @@ def hidden_cells(z: Tensor, grid: Grid, model: RefractiveProjectionModel) -> Ten
 
         hidden = torch.empty(grid.shape, dtype=torch.bool)
         hide(
-            *(z.contiguous().numpy(), lean.contiguous().numpy()),
+            *(x.contiguous().numpy() for x in (z, _highest(z), lean)),
             *(np.float32(value) for value in (grid.spacing, top, clearance)),
             hidden.numpy(),
         )
@@ -123,6 +123,14 @@ def hidden_cells(z: Tensor, grid: Grid, model: RefractiveProjectionModel) -> Ten
         )
         hidden |= (above < ray_z - clearance) & (ray_z >= top)
     return hidden & visible
+
+
+def _highest(z: Tensor) -> Tensor:
+    """Least height of every block of the compiled code's and its neighbours, which it may skip."""
+    from .ray_kernels import BLOCK
+
+    blocks = torch.nn.functional.max_pool2d(-z[None, None], BLOCK, ceil_mode=True)
+    return -torch.nn.functional.max_pool2d(blocks, 3, stride=1, padding=1)[0, 0]
 
 
 class SurfaceRays:
@@ -167,13 +175,10 @@ class SurfaceRays:
         return depth.reshape(shape), cell.reshape(shape)
 
     def _compiled_hits(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        from .ray_kernels import BLOCK, meet
+        from .ray_kernels import meet
 
         if self._highest is None:
-            blocks = -torch.nn.functional.max_pool2d(
-                -self._solid[None, None], BLOCK, ceil_mode=True
-            )
-            self._highest = -torch.nn.functional.max_pool2d(-blocks, 3, stride=1, padding=1)[0, 0]
+            self._highest = _highest(self._solid)
         depth = origin.new_empty(len(origin))
         cell = torch.empty(len(origin), dtype=torch.int64)
         grid = self._grid
