@@ -12,38 +12,97 @@ from .compiler import compiled
 
 _F = np.float32
 _ZERO, _ONE, _HALF = _F(0), _F(1), _F(0.5)
-_NAN = _F(np.nan)
+_NAN, _INF = _F(np.nan), _F(np.inf)
+
+
+_SORT9 = (
+    *((0, 3), (1, 7), (2, 5), (4, 8), (0, 7), (2, 4), (3, 8), (5, 6), (0, 2), (1, 3), (4, 5)),
+    *((7, 8), (1, 4), (3, 6), (5, 7), (0, 1), (2, 4), (3, 5), (6, 8), (2, 3), (4, 5), (6, 7)),
+    *((1, 2), (3, 4), (5, 6)),
+)
+"""Pairs that sort nine values when they are put in order one after the other."""
+_COLUMNS = 256
+"""Cells of a row that are worked on at a time: their neighbourhoods stay in the nearest cache."""
 
 
 @compiled
-def known_median(values, radius, first, last, median):  # type: ignore[no-untyped-def]
-    """Lower median of the known cells of every neighbourhood; the edge is repeated outwards.
+def _neighbours(values, r, c, rows, columns, out):  # type: ignore[no-untyped-def]
+    """Copy part of a row, shape (n,), beginning at cell (r, c); the edge is repeated outwards."""
+    line = values[min(max(r, 0), rows - 1)]
+    for k in range(out.shape[0]):
+        out[k] = line[min(max(c + k, 0), columns - 1)]
+
+
+@compiled
+def median3(values, first, last, median):  # type: ignore[no-untyped-def]
+    """Lower median of the known cells of every 3 x 3 neighbourhood; the edge is repeated outwards.
 
     Args:
         values: shape (rows, columns), NaN where unknown.
-        radius: Of the neighbourhood, cells.
         first: Row to begin with.
         last: Row to end before.
-        median: Output, shape (rows, columns); NaN where no cell is known.
+        median: Output, shape (rows, columns); NaN where the cell is unknown.
     """
     rows, columns = values.shape
-    kept = np.empty((2 * radius + 1) ** 2, np.float32)
+    around, known = np.empty((9, _COLUMNS), np.float32), np.empty(_COLUMNS, np.int32)
     for r in range(first, last):
-        for c in range(columns):
-            count = 0
-            for i in range(r - radius, r + radius + 1):
-                line = values[min(max(i, 0), rows - 1)]
-                for j in range(c - radius, c + radius + 1):
-                    value = line[min(max(j, 0), columns - 1)]
-                    if np.isnan(value):
-                        continue
-                    place = count
-                    while place > 0 and kept[place - 1] > value:
-                        kept[place] = kept[place - 1]
-                        place -= 1
-                    kept[place] = value
-                    count += 1
-            median[r, c] = kept[(count - 1) // 2] if count > 0 else _NAN
+        for start in range(0, columns, _COLUMNS):
+            count = min(_COLUMNS, columns - start)
+            known[:] = 0
+            for k in range(9):
+                line = around[k, :count]
+                _neighbours(values, r + k // 3 - 1, start + k % 3 - 1, rows, columns, line)
+                for c in range(count):
+                    known[c] += line[c] == line[c]
+                    line[c] = line[c] if line[c] == line[c] else _INF
+            for a, b in _SORT9:
+                for c in range(count):
+                    low, high = around[a, c], around[b, c]
+                    around[a, c] = low if low < high else high
+                    around[b, c] = high if low < high else low
+            for c in range(count):
+                here = np.isnan(values[r, start + c])
+                median[r, start + c] = _NAN if here else around[(known[c] - 1) // 2, c]
+
+
+@compiled
+def isolated(values, radius, tolerance, first, last, found):  # type: ignore[no-untyped-def]
+    """Cells that are further than a tolerance from the lower median of their neighbourhood.
+
+    Or of whose neighbourhood fewer than a third is known. Where the median is need not be known: it
+    is further below if more than half of the known cells are.
+
+    Args:
+        values: shape (rows, columns), NaN where unknown.
+        radius: Of the neighbourhood, cells; the edge is repeated outwards.
+        tolerance: See above.
+        first: Row to begin with.
+        last: Row to end before.
+        found: Output, shape (rows, columns), bool; False where the cell is unknown.
+    """
+    rows, columns = values.shape
+    side = 2 * radius + 1
+    wide = np.empty(_COLUMNS + 2 * radius, np.float32)
+    below, above, known = np.empty((3, _COLUMNS), np.int32)
+    for r in range(first, last):
+        for start in range(0, columns, _COLUMNS):
+            count = min(_COLUMNS, columns - start)
+            middle = values[r, start : start + count]
+            below[:], above[:], known[:] = 0, 0, 0
+            for i in range(side):
+                line = wide[: count + 2 * radius]
+                _neighbours(values, r + i - radius, start - radius, rows, columns, line)
+                for j in range(side):
+                    for c in range(count):
+                        away = middle[c] - line[c + j]
+                        below[c] += away > tolerance
+                        above[c] += away < -tolerance
+                        known[c] += line[c + j] == line[c + j]
+            for c in range(count):
+                half = (known[c] - 1) // 2  # of the known cells are below the median
+                far = below[c] > half or above[c] >= known[c] - half
+                sparse = 3 * known[c] < side * side
+                found[r, start + c] = (far or sparse) and not np.isnan(middle[c])
 
 
 @compiled

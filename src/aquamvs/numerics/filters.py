@@ -202,6 +202,13 @@ def median3(maps: Tensor) -> Tensor:
 
     A gap is not closed: what was NaN stays NaN.
     """
+    if has_kernels(maps):
+        from .filter_kernels import median3 as compiled_median3
+
+        median = torch.empty_like(maps)
+        values, out = maps.contiguous().numpy(), median.numpy()
+        _by_rows(maps, lambda part: compiled_median3(values, part.start, part.stop, out))
+        return median
     return torch.where(torch.isfinite(maps), _neighbourhood_median(maps, 1), torch.nan)
 
 
@@ -211,6 +218,13 @@ def isolated(maps: Tensor, tolerance: float) -> Tensor:
     They are further than ``tolerance`` from the median of the known cells of their 5 x 5
     neighbourhood, or fewer than a third of it is known.
     """
+    if has_kernels(maps):
+        from .filter_kernels import isolated as compiled_isolated
+
+        found = torch.empty(maps.shape, dtype=torch.bool)
+        values, limit, out = maps.contiguous().numpy(), np.float32(tolerance), found.numpy()
+        _by_rows(maps, lambda part: compiled_isolated(values, 2, limit, part.start, part.stop, out))
+        return found
     known = pad_edges(torch.isfinite(maps).to(maps), 2)
     share = smooth(known, box_taps(5))
     far = (maps - _neighbourhood_median(maps, 2)).abs() > tolerance
@@ -257,12 +271,6 @@ def _neighbourhood_median(maps: Tensor, radius: int) -> Tensor:
     side = 2 * radius + 1
     rows, columns = maps.shape
     median = torch.empty_like(maps)
-    if has_kernels(maps):
-        from .filter_kernels import known_median
-
-        values, out = maps.contiguous().numpy(), median.numpy()
-        _by_rows(maps, lambda part: known_median(values, radius, part.start, part.stop, out))
-        return median
     padded = pad_edges(maps, radius)
     for start in range(0, rows, _MEDIAN_ROWS):
         count = min(_MEDIAN_ROWS, rows - start)
