@@ -1,12 +1,14 @@
 """Operations on maps whose unknown pixels are NaN: sampling, resizing, box sums, normals."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .pixels import to_normalized
 
-_BAND_ROWS = 256
+_BAND_ROWS = 64
 MAX_SLOPE = 4.0
 """Neighbours that differ more steeply (76 degrees) belong to different surfaces."""
 
@@ -162,12 +164,21 @@ def height_normals(z: Tensor, spacing: float) -> Tensor:
         >>> [round(float(v), 3) for v in height_normals(slope, 1.0)[2, 2]]
         [0.707, 0.0, -0.707]
     """
-    normals = z.new_empty(*z.shape, 3)
-    for start in range(0, len(z), _BAND_ROWS):  # bounds memory; two rows of neighbours matter
-        first, stop = max(start - 2, 0), start + _BAND_ROWS
-        band = _band_normals(z[first : stop + 2], spacing)
-        normals[start:stop] = band[start - first : stop - first]
-    return normals
+    return torch.cat(list(height_normal_bands(z, spacing)))
+
+
+def height_normal_bands(z: Tensor, spacing: float) -> Iterator[Tensor]:
+    """:func:`height_normals` a few rows at a time, which bounds memory.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.maps import height_normal_bands
+        >>> sum(len(band) for band in height_normal_bands(torch.ones(300, 5), 0.01))
+        300
+    """
+    for start in range(0, len(z), _BAND_ROWS):
+        first, stop = max(start - 2, 0), start + _BAND_ROWS  # two rows of neighbours matter
+        yield _band_normals(z[first : stop + 2], spacing)[start - first : stop - first]
 
 
 def _band_normals(z: Tensor, spacing: float) -> Tensor:

@@ -1,8 +1,9 @@
 """A height map as a cloud."""
 
 import torch
+from torch import Tensor
 
-from ..maps import height_normals
+from ..cells import cell_normals, cell_numbers, cell_points
 from ..types import HeightMap, PointCloud
 
 
@@ -24,16 +25,16 @@ def cloud_from_height_map(height_map: HeightMap) -> PointCloud:
         >>> bool((cloud.normals[:, 2] < 0).all())
         True
     """
-    x, y = height_map.grid_xy()
-    z = height_map.z
-    normals = height_normals(z, height_map.spacing)
-    known = torch.isfinite(z)
-    points = torch.stack([x.to(z.device)[known], y.to(z.device)[known], z.double()[known]], dim=-1)
+    known = cell_numbers(torch.isfinite(height_map.z))
+
+    def chosen(values: Tensor) -> Tensor:
+        return values.reshape(height_map.z.numel(), -1).index_select(0, known)
+
     return PointCloud(
-        points=points.float(),
-        colors=height_map.color[known],
-        normals=normals[known],
-        confidence=height_map.confidence[known],
-        sigma=height_map.sigma[known],
-        view_count=height_map.view_count[known].int(),
+        points=cell_points(height_map, known),
+        colors=chosen(height_map.color),
+        normals=cell_normals(height_map, known),
+        confidence=chosen(height_map.confidence)[:, 0],
+        sigma=chosen(height_map.sigma)[:, 0],
+        view_count=chosen(height_map.view_count)[:, 0].int(),
     )

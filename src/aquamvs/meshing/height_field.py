@@ -1,15 +1,16 @@
 """Triangles between the cells of a height map."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from ..cells import cell_normals, cell_numbers, cell_points
 from ..errors import ConfigError, StageError
-from ..maps import height_normals
 from ..types import HeightMap, Mesh
 
-_BAND_ROWS = 256
+_BAND_ROWS = 64
 """Rows whose triangles are made together: bounds memory."""
-_FACES_AT_ONCE = 1 << 20
 
 
 def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Mesh:
@@ -39,43 +40,43 @@ def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Me
     if not max_slope > 0:
         raise ConfigError(f"max_slope is {max_slope}; expected a positive number")
     z = height_map.z
-    faces = _triangles(z, max_slope * height_map.spacing)
-    if len(faces) == 0:
+    bands = list(_triangle_bands(z, max_slope * height_map.spacing))
+    count = sum(map(len, bands))
+    if count == 0:
         raise StageError(
             "the height map has no three neighbouring cells to make a triangle of "
             f"({int(torch.isfinite(z).sum())} of {z.numel()} cells are known)"
         )
     used = torch.zeros(z.numel(), dtype=torch.bool, device=z.device)
-    parts = torch.split(faces, _FACES_AT_ONCE)  # an index is widened to 64 bits while it is used
-    for part in parts:
-        used[part.reshape(-1)] = True
+    for band in bands:
+        used[band.reshape(-1)] = True
     number = used.cumsum(0, dtype=torch.int32) - 1
-    for part in parts:
-        part.copy_(number[part])
-    x, y = (each.to(z.device) for each in height_map.grid_xy())
-    points = torch.stack([each.reshape(-1)[used].float() for each in (x, y, z)], dim=-1)
+    for band in bands:
+        band.copy_(number[band])
+    faces = torch.cat(bands)
+    del bands  # as large as the faces
+    cells = cell_numbers(used)
     return Mesh(
-        vertices=points,
+        vertices=cell_points(height_map, cells),
         faces=faces,
-        normals=height_normals(z, height_map.spacing).reshape(-1, 3)[used],
-        colors=height_map.color.reshape(-1, 3)[used],
+        normals=cell_normals(height_map, cells),
+        colors=height_map.color.reshape(-1, 3).index_select(0, cells),
     )
 
 
-def _triangles(z: Tensor, max_rise: float) -> Tensor:
+def _triangle_bands(z: Tensor, max_rise: float) -> Iterator[Tensor]:
     """Faces over flat cell numbers, shape (F, 3), int32, in row-major order of their quads."""
-    bands = []
     for start in range(0, max(z.shape[0] - 1, 1), _BAND_ROWS):
         band = _band_triangles(z[start : start + _BAND_ROWS + 1], max_rise)
-        bands.append((band + start * z.shape[1]).int())
-    return torch.cat(bands)
+        yield band.add_(start * z.shape[1])
 
 
 def _band_triangles(z: Tensor, max_rise: float) -> Tensor:
+    """:func:`_triangle_bands` of a few rows."""
     columns = z.shape[1]
     # Corners: 0 1 over 2 3. X runs right, Y down the rows and Z into the page, to the scene: what
     # is counter-clockwise for the cameras runs left-down-right.
-    offset = torch.tensor([0, 1, columns, columns + 1], device=z.device)
+    offset = torch.tensor([0, 1, columns, columns + 1], dtype=torch.int32, device=z.device)
     kinds = offset[torch.tensor([(0, 2, 3), (0, 3, 1), (0, 2, 1), (1, 2, 3)], device=z.device)]
     corner = (z[:-1, :-1], z[:-1, 1:], z[1:, :-1], z[1:, 1:])
 
@@ -100,6 +101,6 @@ def _band_triangles(z: Tensor, max_rise: float) -> Tensor:
     second = torch.where(by_falling, none.new_tensor(1), second)
     kind = torch.stack([first, second], dim=-1).reshape(-1)
     wanted = torch.nonzero(kind >= 0)[:, 0]
-    quad = wanted // 2
+    quad = wanted.int() // 2
     start = quad + quad // (columns - 1)  # quads have one column less than cells
     return start[:, None] + kinds[kind[wanted].long()]
