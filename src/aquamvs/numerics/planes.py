@@ -35,6 +35,8 @@ _EVIDENT = 1.0
 """Relief above this many times the noise (squared) shows in one block: walls are not pooled."""
 _SLOPE = 0.5
 """How far slopes are from those of wider planes (of the widest: from level), 1 sigma."""
+_BAND_ROWS = 256
+"""Rows of cells that are worked on at a time (whole blocks), so that what lies between is small."""
 _LEAST_WEIGHT = 1e-3
 """Of no information, 1/m²."""
 
@@ -59,6 +61,11 @@ class _Planes:
     variance: Tensor
     relief: Tensor
 
+    def rows(self, some: slice) -> _Planes:
+        """Those of some rows of blocks."""
+        maps = (self.height, self.slope_x, self.slope_y, self.variance, self.relief)
+        return _Planes(self.side, *(values[some] for values in maps))
+
 
 def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor, Tensor]:
     """Combine every height with the planes around it.
@@ -78,9 +85,10 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor,
     if not bool(known.any()):
         return z, torch.zeros_like(z), torch.full_like(z, torch.inf)
     middle = z[known].median()
-    height = torch.where(known, z - middle, 0.0)
-    weight = torch.where(known, 1 / variance.clamp(min=1e-14), 0.0)
-    moments = _block_moments(height, weight, known)
+    del known
+    bands = [slice(row, row + _BAND_ROWS) for row in range(0, len(z), _BAND_ROWS)]
+    blocks = [_block_moments(*_weighed(z[rows] - middle, variance[rows])) for rows in bands]
+    moments = _shifted([torch.cat(parts) for parts in zip(*blocks, strict=True)], _BLOCK, sign=1)
     finer = []
     side = _BLOCK
     for _ in range(_SIZES - 1):
@@ -90,17 +98,28 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor,
     planes = _fitted(moments, side, spacing, level, level)
     for moments, side in reversed(finer):
         planes = _combined(planes, moments, side, spacing)
-    prior, missed, uncertain = _spread_out(planes, 1, height)[:3]
-    gain = torch.where(known, missed / (missed + variance), 0.0)
-    settled = prior + gain * (height - prior)
-    own = torch.where(known, gain**2 * variance, 0.0)
-    return settled + middle, own, (1 - gain) ** 2 * (uncertain + missed)
+    settled, own, taken = (torch.empty_like(z) for _ in range(3))
+    for rows in bands:
+        height, _, known = _weighed(z[rows] - middle, variance[rows])
+        prior, missed, uncertain = _spread_out(planes, 1, height, first_row=rows.start)[:3]
+        gain = torch.where(known, missed / (missed + variance[rows]), 0.0)
+        settled[rows] = prior + gain * (height - prior) + middle
+        own[rows] = torch.where(known, gain**2 * variance[rows], 0.0)
+        taken[rows] = (1 - gain) ** 2 * (uncertain + missed)
+    return settled, own, taken
 
 
-def _block_moments(height: Tensor, weight: Tensor, known: Tensor) -> Tensor:
-    """Sums over blocks of w·(1, x, y, xx, xy, yy, z, xz, yz, zz) and of cells, (11, h, w), float64.
+def _weighed(height: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Heights, their weights (both 0 where unknown), and where they are known."""
+    known = torch.isfinite(height) & torch.isfinite(variance)
+    weight = torch.where(known, 1 / variance.clamp(min=1e-14), 0.0)
+    return torch.where(known, height, 0.0), weight, known
 
-    x and y in cells and z in metres, from the map's origin.
+
+def _block_moments(height: Tensor, weight: Tensor, known: Tensor) -> list[Tensor]:
+    """Sums over blocks of w·(1, x, y, xx, xy, yy, z, xz, yz, zz) and of cells, (h, w), float64.
+
+    x and y in cells and z in metres, from the blocks' centres.
     """
     rows, columns = (-(-size // _BLOCK) * _BLOCK for size in height.shape)
     pad = (0, columns - height.shape[1], 0, rows - height.shape[0])
@@ -123,9 +142,7 @@ def _block_moments(height: Tensor, weight: Tensor, known: Tensor) -> Tensor:
     wzz = sums(weight * local * local, 1)[0]
     z0 = mean.double()
     wzz, wz, wxz, wyz = wzz + 2 * z0 * wz + z0**2 * w, wz + z0 * w, wxz + z0 * wx, wyz + z0 * wy
-    return _shifted(
-        torch.stack([w, wx, wy, wxx, wxy, wyy, wz, wxz, wyz, wzz, number]), _BLOCK, sign=1
-    )
+    return [w, wx, wy, wxx, wxy, wyy, wz, wxz, wyz, wzz, number]
 
 
 def _centres(like: Tensor, side: int) -> tuple[Tensor, Tensor]:
@@ -137,41 +154,40 @@ def _centres(like: Tensor, side: int) -> tuple[Tensor, Tensor]:
     return x[None], y[:, None]
 
 
-def _shifted(moments: Tensor, side: int, *, sign: int) -> Tensor:
+def _shifted(moments: list[Tensor], side: int, *, sign: int) -> list[Tensor]:
     """Moments about the map's origin (+1) from those about the blocks' centres, or back (-1)."""
-    x, y = (sign * axis for axis in _centres(moments, side))
+    x, y = (sign * axis for axis in _centres(moments[0], side))
     w, wx, wy, wxx, wxy, wyy, wz, wxz, wyz, wzz, number = moments
-    return torch.stack(
-        [
-            w,
-            wx + x * w,
-            wy + y * w,
-            wxx + 2 * x * wx + x * x * w,
-            wxy + x * wy + y * wx + x * y * w,
-            wyy + 2 * y * wy + y * y * w,
-            wz,
-            wxz + x * wz,
-            wyz + y * wz,
-            wzz,
-            number,
-        ]
-    )
+    return [
+        w,
+        wx + x * w,
+        wy + y * w,
+        wxx + 2 * x * wx + x * x * w,
+        wxy + x * wy + y * wx + x * y * w,
+        wyy + 2 * y * wy + y * y * w,
+        wz,
+        wxz + x * wz,
+        wyz + y * wz,
+        wzz,
+        number,
+    ]
 
 
-def _pooled(moments: Tensor) -> Tensor:
-    rows, columns = moments.shape[-2:]
-    even = torch.nn.functional.pad(moments, (0, columns % 2, 0, rows % 2))
-    return 4 * torch.nn.functional.avg_pool2d(even[None], 2)[0]
+def _pooled(moments: list[Tensor]) -> list[Tensor]:
+    rows, columns = moments[0].shape
+    even = (0, columns % 2, 0, rows % 2)
+    padded = (torch.nn.functional.pad(each, even)[None] for each in moments)
+    return [4 * torch.nn.functional.avg_pool2d(each, 2)[0] for each in padded]
 
 
-def _fitted(moments: Tensor, side: int, spacing: float, tilt_x: Tensor, tilt_y: Tensor) -> _Planes:
+def _fitted(
+    moments: list[Tensor], side: int, spacing: float, tilt_x: Tensor, tilt_y: Tensor
+) -> _Planes:
     """Weighted least-squares plane around every block; ``tilt`` is the slope expected there."""
     taps = gaussian_taps(_REACH)
     taps = [tap / max(taps) for tap in taps]
-    around = torch.nn.functional.pad(moments, (len(taps) // 2,) * 4)
-    w, wx, wy, wxx, wxy, wyy, wz, wxz, wyz, wzz, number = _shifted(
-        smooth(around, taps), side, sign=-1
-    )
+    around = [_spread_sum(each, taps) for each in moments]
+    w, wx, wy, wxx, wxy, wyy, wz, wxz, wyz, wzz, number = _shifted(around, side, sign=-1)
     # What is left to find once the expected slope is taken out.
     wzz = wzz - 2 * (tilt_x * wxz + tilt_y * wyz)
     wzz = wzz + tilt_x**2 * wxx + 2 * tilt_x * tilt_y * wxy + tilt_y**2 * wyy
@@ -191,21 +207,21 @@ def _fitted(moments: Tensor, side: int, spacing: float, tilt_x: Tensor, tilt_y: 
     window = 4 * math.pi * (_REACH**2 + 1 / 12) * side**2
     shown = 1 - 3 * _CORRELATED_CELLS / window if window > 4 * _CORRELATED_CELLS else 0.25
     excess = residual / number.clamp(min=_LEAST_WEIGHT) - shown
-    pooled = _pooled_around(number * excess.clamp(max=_EVIDENT)) / _pooled_around(number).clamp(
-        min=_LEAST_WEIGHT
-    )
+    wide = gaussian_taps(_POOLED_REACH)
+    pooled = _spread_sum(number * excess.clamp(max=_EVIDENT), wide)
+    pooled = pooled / _spread_sum(number, wide).clamp(min=_LEAST_WEIGHT)
     excess = torch.where(excess > _EVIDENT, excess, pooled).clamp(min=0)
     relief = excess * number / w.clamp(min=_LEAST_WEIGHT)
     variance = _CORRELATED_CELLS * minor[0] / determinant
     return _Planes(side, height, tilt_x + slope_x, tilt_y + slope_y, variance, relief)
 
 
-def _pooled_around(blocks: Tensor) -> Tensor:
-    taps = gaussian_taps(_POOLED_REACH)
+def _spread_sum(blocks: Tensor, taps: list[float]) -> Tensor:
+    """Weighted sums over the blocks around each; there is nothing beyond the edge."""
     return smooth(torch.nn.functional.pad(blocks, (len(taps) // 2,) * 4), taps)
 
 
-def _combined(wide: _Planes, moments: Tensor, side: int, spacing: float) -> _Planes:
+def _combined(wide: _Planes, moments: list[Tensor], side: int, spacing: float) -> _Planes:
     """Planes of one size, each the mean of its own fit and of the wider planes there."""
     height, relief, variance, slope_x, slope_y = _spread_out(wide, side, moments[0])
     fine = _fitted(moments, side, spacing, slope_x, slope_y)
@@ -220,27 +236,34 @@ def _combined(wide: _Planes, moments: Tensor, side: int, spacing: float) -> _Pla
     )
 
 
-def _spread_out(planes: _Planes, side: int, like: Tensor) -> tuple[Tensor, ...]:
+def _spread_out(
+    planes: _Planes, side: int, like: Tensor, *, first_row: int = 0
+) -> tuple[Tensor, ...]:
     """Planes at the centres of smaller blocks: height, relief, variance and slopes, as ``like``.
 
     The planes around a place are blended by their certainty, so that one that straddles a wall
-    counts little beside one that does not.
+    counts little beside one that does not. ``first_row`` is that of ``like`` on the whole map.
     """
     rows, columns = like.shape
+    factor = planes.side // side
+    above = max(first_row // factor - 1, 0)  # what lies between blocks is between two rows of them
+    near = slice(above, (first_row + rows - 1) // factor + 2)
     x, y = _centres(planes.height, planes.side)
+    planes, y = planes.rows(near), y[near]
     constant = planes.height - planes.slope_x * x - planes.slope_y * y
     certainty = 1 / (planes.variance + planes.relief + 1e-12)
+    cut = first_row - above * factor
 
     def finer(values: Tensor) -> Tensor:
         return torch.nn.functional.interpolate(
             (certainty * values).to(like)[None, None],
-            scale_factor=planes.side // side,
+            scale_factor=factor,
             mode="bilinear",
             align_corners=False,
-        )[0, 0, :rows, :columns]
+        )[0, 0, cut : cut + rows, :columns]
 
     total = finer(torch.ones_like(certainty))
     slope_x, slope_y = finer(planes.slope_x) / total, finer(planes.slope_y) / total
     x, y = _centres(like, side)
-    height = finer(constant) / total + slope_x * x + slope_y * y
+    height = finer(constant) / total + slope_x * x + slope_y * (y + side * first_row)
     return height, finer(planes.relief) / total, finer(planes.variance) / total, slope_x, slope_y
