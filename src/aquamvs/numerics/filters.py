@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ _LEAST_SHARE = 0.1
 """Of a window that must be known for a local mean."""
 _SCATTER_SIGMA = 3.0
 """Window over which scatter is measured, cells."""
+_BAND_ROWS = 128
+"""Rows whose root mean squares are found at once."""
 _MEDIAN_ROWS = 64
 """Rows whose neighbourhoods are gathered at once: bounds memory."""
 
@@ -72,6 +75,11 @@ def pad_edges(maps: Tensor, margin: int) -> Tensor:
         return maps
     padded = torch.nn.functional.pad(maps[None, None], (margin,) * 4, mode="replicate")
     return padded[0, 0]
+
+
+def _pad_columns(maps: Tensor, margin: int) -> Tensor:
+    """Repeat the outermost columns, shape (H, W) -> (H, W + 2m)."""
+    return torch.nn.functional.pad(maps[None], (margin, margin), mode="replicate")[0]
 
 
 def pad_linear(maps: Tensor, margin: int) -> Tensor:
@@ -164,9 +172,17 @@ def local_rms(maps: Tensor, known: Tensor, sigma: float) -> Tensor:
     """
     taps = gaussian_taps(sigma)
     margin = len(taps) // 2
-    square = torch.where(known, maps * maps, 0.0)
-    above, share = (smooth(pad_edges(x, margin), taps) for x in (square, known.to(maps)))
-    return torch.where(share > _LEAST_SHARE, (above / share.clamp(min=1e-6)).sqrt(), torch.nan)
+    found = torch.empty_like(maps)
+    for start in range(0, len(maps), _BAND_ROWS):  # what lies between is small, and stays in cache
+        stop = min(start + _BAND_ROWS, len(maps))
+        rows = torch.arange(start - margin, stop + margin, device=maps.device)
+        rows = rows.clamp(0, len(maps) - 1)
+        there = known[rows]
+        square = torch.where(there, maps[rows].square(), 0.0)
+        above, share = (smooth(_pad_columns(x, margin), taps) for x in (square, there.to(maps)))
+        mean = above / share.clamp(min=1e-6)
+        found[start:stop] = torch.where(share > _LEAST_SHARE, mean.sqrt(), torch.nan)
+    return found
 
 
 def scatter(roughness: Tensor) -> Tensor:
@@ -184,17 +200,15 @@ def scatter(roughness: Tensor) -> Tensor:
 
 
 def extreme(maps: Tensor, radius: int) -> Tensor:
-    """Greatest value of every square neighbourhood, shape (H, W)."""
+    """Greatest value of every square neighbourhood, shape (H, W); no value may be NaN."""
     side = 2 * radius + 1
-    found = torch.nn.functional.pad(maps, (radius,) * 4, value=-torch.inf)
-    for axis in (0, 1):
-        span = 1
-        while span < side:  # windows of twice the length, until they overlap to make the side
-            step = min(span, side - span)
-            length = found.shape[axis] - step
-            found = torch.maximum(found.narrow(axis, 0, length), found.narrow(axis, step, length))
-            span += step
-    return found
+    if maps.device.type != "cpu":
+        pool = torch.nn.functional.max_pool2d
+        across = pool(maps[None, None], (1, side), 1, (0, radius))
+        return pool(across, (side, 1), 1, (radius, 0))[0, 0]
+    square = np.ones((side, side), np.uint8)
+    found = cv2.dilate(maps.numpy(), square, borderType=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(np.asarray(found))
 
 
 def median3(maps: Tensor) -> Tensor:
