@@ -204,8 +204,13 @@ def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any] | np.generic
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for key, array in arrays.items():
             member = zipfile.ZipInfo(f"{key}.npy", _DATE)
+            values = np.ascontiguousarray(array)
+            header = np.lib.format.header_data_from_array_1_0(np.asarray(array))
             with archive.open(member, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+                np.lib.format.write_array_header_1_0(file, header)
+                file.write(
+                    values.reshape(-1).view(np.uint8).data
+                )  # as it is: write_array copies it
 
 
 @contextmanager

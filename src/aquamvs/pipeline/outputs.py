@@ -170,10 +170,10 @@ def write_frame(
         tasks += [pool.submit(_save_consistency, folder, each) for each in result.consistency]
         if result.height_map is not None:
             tasks.append(pool.submit(_save_height_map, folder, result.height_map))
+        tasks.append(pool.submit(save_point_cloud, folder.point_cloud(mode), result.cloud))
+        tasks.append(pool.submit(save_mesh, folder.mesh, result.mesh))
         for task in tasks:
             task.result()
-    save_point_cloud(folder.point_cloud(mode), result.cloud)
-    save_mesh(folder.mesh, result.mesh)
 
 
 def _refuse_links(folder: FrameFolder) -> None:
