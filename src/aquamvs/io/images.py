@@ -204,7 +204,7 @@ def _decode(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
             size = image.size
             deep = _is_deep(image, path)
             if not deep:
-                return np.array(image.convert("RGB"))
+                return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         except _UNREADABLE as error:
             raise DataError(
                 f"cannot decode image {path}: {shortened(error)}; the file is truncated or damaged"
