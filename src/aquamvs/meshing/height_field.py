@@ -11,6 +11,7 @@ from ..types import HeightMap, Mesh
 
 _BAND_ROWS = 64
 """Rows whose triangles are made together: bounds memory."""
+_FACES_AT_ONCE = 1 << 18
 
 
 def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Mesh:
@@ -40,21 +41,23 @@ def mesh_from_height_map(height_map: HeightMap, *, max_slope: float = 4.0) -> Me
     if not max_slope > 0:
         raise ConfigError(f"max_slope is {max_slope}; expected a positive number")
     z = height_map.z
-    bands = list(_triangle_bands(z, max_slope * height_map.spacing))
-    count = sum(map(len, bands))
+    # Two triangles per quad, if all were whole; memory that is not written to is not taken.
+    faces = torch.empty(2 * z.numel(), 3, dtype=torch.int32, device=z.device)
+    used = torch.zeros(z.numel(), dtype=torch.bool, device=z.device)
+    count = 0
+    for band in _triangle_bands(z, max_slope * height_map.spacing):
+        faces[count : count + len(band)] = band
+        used[band.reshape(-1)] = True
+        count += len(band)
     if count == 0:
         raise StageError(
             "the height map has no three neighbouring cells to make a triangle of "
             f"({int(torch.isfinite(z).sum())} of {z.numel()} cells are known)"
         )
-    used = torch.zeros(z.numel(), dtype=torch.bool, device=z.device)
-    for band in bands:
-        used[band.reshape(-1)] = True
+    faces = faces[:count]
     number = used.cumsum(0, dtype=torch.int32) - 1
-    for band in bands:
-        band.copy_(number[band])
-    faces = torch.cat(bands)
-    del bands  # as large as the faces
+    for part in torch.split(faces, _FACES_AT_ONCE):  # an index is widened to 64 bits meanwhile
+        part.copy_(number[part])
     cells = cell_numbers(used)
     return Mesh(
         vertices=cell_points(height_map, cells),
