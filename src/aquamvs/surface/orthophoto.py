@@ -90,6 +90,7 @@ def _compiled_painter(
     views: UndistortedViews, grid: Grid, z: Tensor, occlusion: Occlusion | None
 ) -> Callable[[Tile], tuple[Tensor, Tensor]]:
     """:func:`_painted` by compiled code."""
+    from .projection_kernels import may_see
     from .ray_kernels import paint
 
     nothing = np.zeros((0, 0), np.bool_)
@@ -110,10 +111,17 @@ def _compiled_painter(
     def draw(tile: Tile) -> tuple[Tensor, Tensor]:
         total = torch.zeros(tile.rows, tile.columns, 3)
         weights = torch.zeros(tile.rows, tile.columns)
+        arrays = total.numpy(), weights.numpy()
         heights = np.ascontiguousarray(z[tile.cells].numpy())
+        known = heights[np.isfinite(heights)]
+        if not len(known):
+            return total, weights
         where = (heights, tile.row, tile.column, grid.x0, grid.y0, grid.spacing)
-        for view in inputs:
-            paint(*view, *where, total.numpy(), weights.numpy())
+        corner = (grid.x0 + grid.spacing * tile.column, grid.y0 + grid.spacing * tile.row)
+        extent = (grid.spacing, tile.rows, tile.columns, known.min(), known.max())
+        for camera, image, usable, width, height, *view in inputs:
+            if may_see(camera, width, height, *corner, *extent):
+                paint(camera, image, usable, width, height, *view, *where, *arrays)
         return total, weights
 
     return draw
