@@ -151,15 +151,14 @@ def write_image(path: str | Path, image: Tensor) -> None:
     pixels = np.empty(tuple(image.shape), np.uint8)
     for start in range(0, len(pixels), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        levels = image[rows].detach().cpu().float().nan_to_num(0.0).clamp(0, 1) * 255
-        pixels[rows] = levels.round().to(torch.uint8).numpy()
-    if pixels.ndim == 3:
-        pixels = np.ascontiguousarray(pixels[:, :, ::-1])
+        levels = image[rows].detach().cpu().float().nan_to_num(0.0)
+        rgb = levels.clamp_(0, 1).mul_(255).round_().to(torch.uint8).numpy()
+        pixels[rows] = rgb[:, :, ::-1] if rgb.ndim == 3 else rgb
     encoded, data = cv2.imencode(".png", pixels, _PNG_OPTIONS)
     if not encoded:
         raise DataError(f"cannot encode {path} as PNG ({pixels.shape[1]} x {pixels.shape[0]})")
     with atomic_path(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(data.data)
 
 
 def _open(path: Path) -> Image.Image:

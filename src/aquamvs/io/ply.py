@@ -45,7 +45,7 @@ MAX_ROWS = 1 << 27
 
 _MAX_FILE_BYTES = 1 << 33
 _MAX_HEADER_BYTES = 1 << 16
-_ROWS_AT_ONCE = 1 << 18
+_ROWS_AT_ONCE = 1 << 16
 _NAMES = {"<f4": "float", "|u1": "uchar", "<i4": "int"}
 
 
@@ -240,8 +240,8 @@ def _numpy(tensor: Tensor) -> NDArray[np.generic]:
 def _vertices(
     dtype: np.dtype[np.void], points: Tensor, colors: Tensor, normals: Tensor
 ) -> NDArray[np.void]:
-    rows = np.zeros(len(points), dtype=dtype)
-    levels = (colors.detach().nan_to_num(0.0).clamp(0, 1) * 255).round()
+    rows = np.empty(len(points), dtype=dtype)
+    levels = colors.detach().nan_to_num(0.0).clamp_(0, 1).mul_(255).round_()
     for tensor, fields in ((points, _POSITION), (levels, _COLOR), (normals, _NORMAL)):
         values = _numpy(tensor)
         for column, (name, _) in enumerate(fields):
