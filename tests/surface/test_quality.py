@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from aquamvs.surface.quality import final_heights
+from aquamvs.surface.quality import final_heights, overshot
 from aquamvs.surface.refine import Estimate
 from aquamvs.surface.sweep import LAST_PASSES
 
@@ -141,3 +141,26 @@ def test_a_box_that_many_windows_see_stays() -> None:
     z[15:40, 15:40] -= 20 * SPACING
     height, _, _ = final_heights(estimate_of(z), LAST_PASSES[-1], SPACING)
     assert torch.isfinite(height[18:37, 18:37]).all()
+
+
+def test_windows_ride_on_beyond_relief_that_they_smoothed() -> None:
+    """Half of the ripples of the map's right side is found from a level surface."""
+    column = torch.arange(SHAPE[1]).expand(SHAPE)
+    ripples = torch.where(column < 30, 0.0, 20 * NOISE * torch.sin(column * 2 * torch.pi / 12))
+    level = torch.ones(SHAPE)
+    estimate = estimate_of(1.0 + 0.5 * ripples + 0.1 * noise())
+    ride, known, again = overshot(estimate, LAST_PASSES[-1], SPACING, level, level)
+    rough, plain = (slice(10, 50), slice(40, 60)), (slice(10, 50), slice(0, 20))
+    left = (1.0 + ripples - ride)[rough].abs().mean()
+    assert left < 0.8 * (1.0 + ripples - known)[rough].abs().mean()
+    assert again[rough].all()
+    assert torch.equal(ride[plain], known[plain])
+    assert not again[plain].any()
+
+
+def test_a_pass_that_finds_what_was_known_is_not_repeated() -> None:
+    estimate = estimate_of(1.0 + noise())
+    _, known, _ = overshot(estimate, LAST_PASSES[-1], SPACING, estimate.z, estimate.z)
+    ride, found, again = overshot(estimate, LAST_PASSES[-1], SPACING, known, known)
+    assert torch.equal(ride, found)
+    assert not again.any()

@@ -1,4 +1,4 @@
-"""How surfaces compete for the cells beside a jump."""
+"""How a pass moves a surface, and how surfaces compete for the cells beside a jump."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from aquamvs.surface.evaluator import COST_MARGIN, TensorEvaluator
+from aquamvs.surface.consistency import ROBUST_MARGIN
+from aquamvs.surface.evaluator import COST_MARGIN, Pass, TensorEvaluator
 from aquamvs.surface.grid import Grid
-from aquamvs.surface.refine import reselect
+from aquamvs.surface.refine import refine, refine_again, reselect
+from aquamvs.surface.sweep import LAST_PASSES
 from aquamvs.surface.tiles import Tile
+from aquamvs.surface.visibility import Occlusion
 
-SPACING, BED, TOP = 1e-3, 1.0, 0.95
+SPACING, BED, TOP, STEP = 1e-3, 1.0, 0.95, 1e-3
 GRID = Grid(0.0, 0.0, SPACING, 64, 64)
 
 
@@ -21,6 +24,7 @@ class Oracle(TensorEvaluator):
     def __init__(self) -> None:
         self.truth = torch.full(GRID.shape, BED)
         self.truth[:, :6] = TOP
+        self.unmatched = torch.zeros(GRID.shape, dtype=torch.bool)
 
     def costs(
         self, grid: Grid, tile: Tile, surfaces: Sequence[Tensor], *, robust: bool
@@ -31,6 +35,24 @@ class Oracle(TensorEvaluator):
         inner = (slice(COST_MARGIN, -COST_MARGIN),) * 2
         cost = torch.stack([(z[inner] - self.truth[tile.cells]).abs() for z in surfaces])
         return cost + 0.01, torch.full_like(cost, 2)
+
+    def estimate(
+        self,
+        grid: Grid,
+        tile: Tile,
+        z: Tensor,
+        occlusion: Occlusion | None,
+        plan: Pass,
+        step: float,
+    ) -> Tensor | None:
+        """Half of the way to the truth."""
+        assert grid is GRID
+        assert occlusion is None
+        assert step == STEP
+        margin = plan.margin + ROBUST_MARGIN
+        half = (z[margin:-margin, margin:-margin] + self.truth[tile.cells]) / 2
+        half[self.unmatched[tile.cells]] = torch.nan
+        return torch.stack([half] + [torch.ones_like(half)] * 6)
 
 
 def chosen(z: Tensor, matched: Tensor, tile_side: int) -> Tensor:
@@ -51,3 +73,19 @@ def test_surfaces_compete_whatever_tile_their_cells_are_in(tile_side: int) -> No
     z[20:24, 40:44] = 1.03
     matched[20:24, 40:44] = False
     assert torch.equal(chosen(z, matched, tile_side), chosen(z, matched, 64))
+
+
+@pytest.mark.parametrize("tile_side", [16, 64])
+def test_a_pass_is_repeated_for_the_chosen_cells_alone(tile_side: int) -> None:
+    oracle, plan = Oracle(), LAST_PASSES[-1]
+    start = torch.full(GRID.shape, BED - 0.08)
+    common = (None, plan, STEP)
+    first = refine(oracle, GRID, start, *common, lambda: None, tile_side=tile_side)
+    some = torch.zeros(GRID.shape, dtype=torch.bool)
+    some[20:50, 10:30] = some[3, 60] = True
+    oracle.unmatched[40:] = True
+    second = refine_again(oracle, GRID, first.z, *common, first, some, tile_side=tile_side)
+    moved = some & ~oracle.unmatched
+    assert torch.equal(second.z[~moved], first.z[~moved])
+    torch.testing.assert_close(second.z[moved], (first.z + oracle.truth)[moved] / 2)
+    assert second.view_count.dtype == first.view_count.dtype

@@ -10,6 +10,7 @@ from ..numerics.filters import (
     fill_gaps,
     gaussian_taps,
     isolated,
+    local_rms,
     median3,
     scatter,
     smooth_pairs,
@@ -45,19 +46,26 @@ _LEAST_ISLAND = 17 * 17
 """Cut-off pieces of fewer sure cells are chance matches: what one match sees, its window of 9 x 9
 cells each normalised over 9 x 9."""
 _SIGNIFICANT = 6.0
-"""A height difference above this many times the noise is relief, which the surface that windows
-ride on keeps."""
+"""A height difference above this many times the noise is relief, not scatter."""
 _FINAL_SIGNIFICANT = 3.0
-"""Likewise what the result keeps."""
-CARRY_SIGMA = 2.0
-"""Smoothing of the surface on which the last windows ride, cells: a window moves as a whole, so
-that what is rough within it would stay."""
+"""Likewise what the result keeps, and the surface that the last windows ride on."""
+_UNRESOLVED = 2.0
+"""Where a pass moved the surface by more than this many times the heights' noise, its windows have
+smoothed relief."""
+_OVERSHOOT = 0.5
+"""Share of such a move by which the next windows ride further. Chosen on box and bower scenes of
+seed 0, and on gravel and bricks of another renderer; with 1 the boxes lost 1 % of their cells."""
+_WORTH_REPEATING = 3.0
+"""Where a pass moved the surface by more than this many times the noise, another pass is worth its
+time: a quarter of the move remains."""
+_MOVE_SIGMA = 4.0
+"""Gaussian window of such moves, cells: as wide as what one match sees."""
 _FINAL_SIGMA = 1.5
 """Smoothing of the result, cells: as wide as the matching window, whose detail is noise."""
 _RESIDUAL_SCALE = 1.2
 """Noise of a smoothed cell over what independent residuals would leave: measured on the low-texture
 scenes of seeds 0 to 2, where noise is all there is."""
-_SCATTER_SCALE = 2.4
+_SCATTER_SCALE = 2.1
 """Error of a cell over the roughness that smoothing took away: measured on the bower, box,
 low-texture and in-air scenes of seeds 0 to 2."""
 _COMMON_ERROR_PX = 0.02
@@ -93,8 +101,7 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tenso
     matched = torch.isfinite(estimate.z) & (zncc > chance) & (estimate.curvature > 0)
     matched &= estimate.spread < min(trusted_spread(estimate) + _LENIENCE, _CARRY_SPREAD)
     noise = _noise(estimate, plan)
-    limit = (_FINAL_SIGNIFICANT * noise.nan_to_num(0.0)).clamp(max=_SIGNIFICANT * spacing)
-    smoothed = smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
+    smoothed = smooth_pairs(estimate.z, _roughness_limit(noise, spacing), _FINAL_SIGMA)
     variance = _variance(estimate, _RESIDUAL_SCALE * noise, _LEAST_ERROR_PX)
     variance = torch.where(matched, variance, torch.inf)
     smoothed, own, planes = settle(smoothed, variance, spacing)
@@ -116,23 +123,50 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tenso
     return z, torch.where(matched, sigma, torch.nan), torch.where(matched, zncc.clamp(0, 1), 0.0)
 
 
-def carried(estimate: Estimate, plan: Pass, spacing: float, reach: float | None) -> Tensor:
-    """The surface on which the next pass rides: matched cells, smoothed, and planes between.
+def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
+    """The surface on which the next pass rides: matched cells, and planes between.
 
     Args:
         estimate: Of a pass.
         plan: That pass.
         spacing: Cell size, metres.
-        reach: Smooth so far, cells; None: only to find the noise.
     """
-    kept = torch.where(_fixed(estimate, plan), estimate.z, torch.nan)
-    if plan.shift:
-        kept = median3(kept)
-    limit = _insignificant(estimate, plan, spacing)
-    smoothed = smooth_pairs(kept, limit, _FINAL_SIGMA if reach is None else reach)
+    kept = _kept(estimate, plan)
+    smoothed = smooth_pairs(kept, _insignificant(estimate, plan, spacing), _FINAL_SIGMA)
     noise = _scatter_noise(estimate, plan, kept - smoothed)
     variance = _variance(estimate, noise, _COMMON_ERROR_PX)
-    return without_gaps(settle(kept if reach is None else smoothed, variance, spacing)[0])
+    return without_gaps(settle(kept, variance, spacing)[0])
+
+
+def overshot(
+    estimate: Estimate, plan: Pass, spacing: float, ridden: Tensor, before: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The surface on which the last windows ride, and where it is not yet the one that they find.
+
+    A window moves as a whole, so that it finds what the surface it rides on lacks of the relief
+    within it, averaged. Repeated, this converges to all of the relief that windows pass on (van
+    Cittert, Zeitschrift für Physik 69, 1931); to go a little further each time takes fewer times.
+
+    Args:
+        estimate: Of a pass at the last level.
+        plan: That pass.
+        spacing: Cell size, metres.
+        ridden: The surface that its windows rode on, shape (rows, columns), metres.
+        before: The surface that was known then, same shape.
+
+    Returns:
+        Heights to ride on and the heights that are known now, without gaps, metres; and the cells
+        that are worth another pass; each of shape (rows, columns).
+    """
+    kept, noise = _kept(estimate, plan), _noise(estimate, plan)
+    smoothed = smooth_pairs(kept, _roughness_limit(noise, spacing), _FINAL_SIGMA)
+    variance = _variance(estimate, _RESIDUAL_SCALE * noise, _COMMON_ERROR_PX)
+    z = without_gaps(settle(smoothed, variance, spacing)[0])
+    known = torch.isfinite(estimate.z) & torch.isfinite(noise)
+    moved, usual = (local_rms(x, known, _MOVE_SIGMA) for x in (z - before, noise))
+    resolved = moved <= _UNRESOLVED * usual
+    ride = torch.where(resolved, z, z + _OVERSHOOT * (z - ridden))
+    return ride, z, ~(moved <= _WORTH_REPEATING * usual) & (estimate.view_count >= 2)
 
 
 def trusted_spread(estimate: Estimate) -> float:
@@ -194,6 +228,17 @@ def _fixed(estimate: Estimate, plan: Pass) -> Tensor:
     motion = _RESIDUAL_SCALE * _noise(estimate, plan) * estimate.lever
     own = _own_share(estimate) > _LEAST_OWN
     return own & (estimate.spread < _CARRY_SPREAD) & (motion < _LOOSEST_CARRY_PX)
+
+
+def _kept(estimate: Estimate, plan: Pass) -> Tensor:
+    """Heights of the cells that the next pass takes over, NaN elsewhere."""
+    kept = torch.where(_fixed(estimate, plan), estimate.z, torch.nan)
+    return median3(kept) if plan.shift else kept
+
+
+def _roughness_limit(noise: Tensor, spacing: float) -> Tensor:
+    """Height difference that the result smooths out as noise, metres."""
+    return (_FINAL_SIGNIFICANT * noise.nan_to_num(0.0)).clamp(max=_SIGNIFICANT * spacing)
 
 
 def _insignificant(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:

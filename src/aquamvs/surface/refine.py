@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -24,8 +24,8 @@ _JUMP_REACH = 8
 """Cells by which a level may carry a surface over a jump: what its windows span."""
 _JUMP_CELLS = 6.0
 """Rise within 5 x 5 cells that is a jump and not a slope, cells."""
-_JUMP_TILE = 80
-"""Cells along the tiles in which surfaces compete: jumps are few."""
+_SPARSE_TILE = 80
+"""Cells along the tiles of work that few cells need: a smaller part around them may do."""
 _NEEDED_GAIN = 0.7
 """Another surface must agree this much better: beside a jump all windows are mixed."""
 
@@ -80,6 +80,66 @@ def refine(
     Returns:
         The moved map.
     """
+    maps = z.new_zeros(7, *z.shape)
+    maps[0], maps[1] = torch.nan, torch.inf  # as an unseen cell of a tile that views see
+    tiles = list(split(grid, tile_side))
+    for tile, found in _estimates(evaluator, grid, z, occlusion, plan, step, tiles):
+        if found is not None:
+            maps[(slice(None), *tile.cells)] = found
+        advance()
+    return _estimate_of(maps)
+
+
+def refine_again(
+    evaluator: TileEvaluator,
+    grid: Grid,
+    z: Tensor,
+    occlusion: Occlusion | None,
+    plan: Pass,
+    step: float,
+    estimate: Estimate,
+    chosen: Tensor,
+    *,
+    tile_side: int = TILE_SIDE,
+) -> Estimate:
+    """Run a pass once more, for some cells.
+
+    Args:
+        evaluator: As for :func:`refine`, like all that is not listed here.
+        grid: See there.
+        z: The new heights to ride on, shape (rows, columns), metres.
+        occlusion: See there.
+        plan: See there.
+        step: See there.
+        estimate: Of the pass so far.
+        chosen: Cells to estimate anew, shape (rows, columns), bool.
+        tile_side: Most cells along a tile.
+
+    Returns:
+        The estimate with the chosen cells replaced, but for those that now have no minimum.
+    """
+    parts = (getattr(estimate, field.name) for field in fields(Estimate))
+    maps = torch.stack([part.to(z) for part in parts])
+    side = min(_SPARSE_TILE, tile_side)
+    tiles = [tile.around(chosen) for tile in split(grid, side) if bool(chosen[tile.cells].any())]
+    for tile, found in _estimates(evaluator, grid, z, occlusion, plan, step, tiles):
+        if found is not None:
+            here = (slice(None), *tile.cells)
+            better = torch.isfinite(found[0]) | ~torch.isfinite(maps[here][0])
+            maps[here] = torch.where(chosen[tile.cells] & better, found, maps[here])
+    return _estimate_of(maps)
+
+
+def _estimates(
+    evaluator: TileEvaluator,
+    grid: Grid,
+    z: Tensor,
+    occlusion: Occlusion | None,
+    plan: Pass,
+    step: float,
+    tiles: Sequence[Tile],
+) -> Iterator[tuple[Tile, Tensor | None]]:
+    """Every tile with what the evaluator finds on it."""
     outer = plan.margin + ROBUST_MARGIN
     padded = pad_linear(z, outer)
 
@@ -87,13 +147,11 @@ def refine(
         around = padded[tile.cells_with_margin(outer)]
         return evaluator.estimate(grid, tile, around, occlusion, plan, step)
 
-    maps = z.new_zeros(7, *z.shape)
-    maps[0], maps[1] = torch.nan, torch.inf  # as an unseen cell of a tile that views see
-    tiles = list(split(grid, tile_side))
-    for tile, found in zip(tiles, in_parallel(estimate, tiles, evaluator.workers), strict=True):
-        if found is not None:
-            maps[(slice(None), *tile.cells)] = found
-        advance()
+    return zip(tiles, in_parallel(estimate, tiles, evaluator.workers), strict=True)
+
+
+def _estimate_of(maps: Tensor) -> Estimate:
+    """From its maps in their order, shape (7, rows, columns)."""
     height, least, curvature, lever, effective, count, own = maps
     return Estimate(height, least, curvature, lever, effective, count.to(torch.uint8), own)
 
@@ -134,7 +192,7 @@ def reselect(
     lower, upper = torch.where(competes, lower, z), torch.where(competes, upper, z)
     surfaces = [pad_edges(surface, COST_MARGIN) for surface in (z, lower, upper)]
     jumps = lower - upper > least_jump
-    side = min(_JUMP_TILE, tile_side)
+    side = min(_SPARSE_TILE, tile_side)
     tiles = [tile.around(jumps) for tile in split(grid, side) if bool(jumps[tile.cells].any())]
 
     def choose(tile: Tile) -> Tensor:

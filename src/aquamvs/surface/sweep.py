@@ -7,7 +7,8 @@
    fix are bridged from their neighbours before the next pass.
 4. Cameras whose ray the surface blocks, and views that disagree, leave the mean.
 5. A parabola gives the fraction of a step. Differences between neighbours that are no larger than
-   noise are smoothed out, before the last pass and after it; walls and slopes stay.
+   noise are smoothed out, before the last pass and after it; walls and slopes stay. Where windows
+   have smoothed relief, the last ones ride further, and do so twice.
 6. Heights settle on planes of several sizes as far as these miss no relief beyond the noise that
    the views' residuals show; between passes the planes also bridge what the images do not fix.
 7. Sigma comes from what smoothing takes away (neighbouring estimates scatter by their error) and
@@ -30,8 +31,8 @@ from ..types import HeightMap, UndistortedViews
 from .evaluator import Pass, TileEvaluator, create_evaluator, working_bytes
 from .grid import Grid, footprint, grid_over, median_gsd
 from .orthophoto import orthophoto
-from .quality import CARRY_SIGMA, carried, final_heights, trusted_spread, without_gaps
-from .refine import TILE_SIDE, Estimate, motion_per_metre, refine, reselect
+from .quality import carried, final_heights, overshot, trusted_spread, without_gaps
+from .refine import TILE_SIDE, Estimate, motion_per_metre, refine, refine_again, reselect
 from .search import (
     COARSE_STEP_PX,
     COARSE_TILE_SIDE,
@@ -222,8 +223,10 @@ class _Sweep:
                 if estimate is not None and previous is not None:
                     trusted = trusted_spread(estimate)
                     matched = estimate.spread < trusted
-                    reach = CARRY_SIGMA if plan is LAST_PASSES[-1] else None
-                    z = carried(estimate, previous, rode_on, reach)
+                    if plan is LAST_PASSES[-1]:
+                        z, known, _ = overshot(estimate, previous, rode_on, z, z)
+                    else:
+                        z = carried(estimate, previous, rode_on)
                 if z.shape != grid.shape:
                     z = upsample(z, grid.shape)
                     matched = upsample(matched.to(z), grid.shape) > _BOTH
@@ -241,6 +244,12 @@ class _Sweep:
                     *(grid, z, occlusion, plan, step, self._advance),
                     tile_side=self.options.tile_side,
                 )
+                if plan is LAST_PASSES[-1]:
+                    z, _, again = overshot(estimate, plan, grid.spacing, z, known)
+                    estimate = refine_again(
+                        *(evaluator, grid, z, occlusion, plan, step, estimate, again),
+                        tile_side=self.options.tile_side,
+                    )
                 previous, rode_on = plan, grid.spacing
         assert estimate is not None  # noqa: S101  (there is at least one level)
         return estimate, occlusion
