@@ -34,7 +34,7 @@ class HeightErrors(ErrorStatistics):
         >>> surface = truth.surface
         >>> grid = HeightGrid(surface.x0, surface.y0, surface.spacing, surface.z)
         >>> errors = height_errors(made.height_map, grid)
-        >>> errors.coverage > 0.7, errors.near_steps.count < errors.count
+        >>> errors.coverage > 0.8, errors.near_steps.count < errors.count
         (True, True)
     """
 
