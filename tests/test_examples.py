@@ -15,6 +15,7 @@ from .test_public_api import MODULES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PLAIN_MODULES = (
+    "aquamvs.cells",
     "aquamvs.comparison",
     "aquamvs.config",
     "aquamvs.diagnosis",

@@ -14,7 +14,14 @@ _CELLS_AT_ONCE = 1 << 18
 
 
 def cell_numbers(wanted: Tensor) -> Tensor:
-    """Row-major numbers of the True cells of a map (rows, columns), shape (N,), int32."""
+    """Row-major numbers of the True cells of a map (rows, columns), shape (N,), int32.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.cells import cell_numbers
+        >>> cell_numbers(torch.tensor([[True, False], [False, True]])).tolist()
+        [0, 3]
+    """
     flat = torch.split(wanted.reshape(-1), _CELLS_AT_ONCE)
     return torch.cat(
         [(part.nonzero()[:, 0] + i * _CELLS_AT_ONCE).int() for i, part in enumerate(flat)]
@@ -30,6 +37,13 @@ def cell_points(height_map: HeightMap, cells: Tensor) -> Tensor:
 
     Returns:
         shape (N, 3), float32, metres.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.cells import cell_numbers, cell_points
+        >>> known = cell_numbers(torch.isfinite(made.height_map.z))
+        >>> cell_points(made.height_map, known).shape == (len(known), 3)
+        True
     """
     z = height_map.z
     grid_x, grid_y = height_map.grid_xy()
@@ -44,7 +58,19 @@ def cell_points(height_map: HeightMap, cells: Tensor) -> Tensor:
 
 
 def cell_normals(height_map: HeightMap, cells: Tensor) -> Tensor:
-    """Unit normals of cells, up to the cameras (negative Z), shape (N, 3), float32."""
+    """Unit normals of cells, up to the cameras (negative Z), shape (N, 3), float32.
+
+    Args:
+        height_map: Height field on a horizontal grid.
+        cells: From :func:`cell_numbers`, ascending, shape (N,).
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.cells import cell_normals, cell_numbers
+        >>> known = cell_numbers(torch.isfinite(made.height_map.z))
+        >>> bool((cell_normals(made.height_map, known)[:, 2] < 0).all())
+        True
+    """
     normals = height_map.z.new_empty(len(cells), 3)
     done = first = 0
     for band in height_normal_bands(height_map.z, height_map.spacing):
