@@ -17,14 +17,21 @@ import platform
 from pathlib import Path
 
 import torch
-from surface_sweep import render, seeds_of
+from surface_sweep import HIDDEN_GSD, render, seeds_of
 
 from aquamvs import Pipeline, PipelineConfig
 from aquamvs.benchmark.assessment import judge_cloud, shared_surface
 from aquamvs.datasets import load_ground_truth
-from aquamvs.evaluation import depth_limit, error_statistics
+from aquamvs.evaluation import (
+    depth_limit,
+    depth_points,
+    error_statistics,
+    gsd,
+    visible_in_depth_maps,
+)
 from aquamvs.pathways import MatcherType, PipelineMode, Stage
 from aquamvs.pipeline import StageRecorder, reconstruct
+from aquamvs.projection import RefractiveProjectionModel
 
 JUDGED_VIEWS = 3
 LIMIT_STEP = 4
@@ -34,6 +41,25 @@ HEADER = (
     "scene        seed   median   x lim  RMS x lim  coverage  alone  1 sigma  2 sigma  "
     "F 1 mm  F 2 mm   depth CPU/view  all but matching"
 )
+
+
+def seen_alone(
+    models: list[RefractiveProjectionModel],
+    model: RefractiveProjectionModel,
+    depths: list[torch.Tensor],
+    true: torch.Tensor,
+    view_count: torch.Tensor,
+) -> torch.Tensor:
+    """Pixels that no other camera sees, decided for each: they are few, and in thin lines."""
+    fewest = -torch.nn.functional.max_pool2d(
+        -view_count[None].float(), 2 * LIMIT_STEP + 1, stride=1, padding=LIMIT_STEP
+    )
+    alone = torch.isfinite(true) & (fewest[0] < JUDGED_VIEWS)
+    points, _ = depth_points(model, true)
+    tolerance = HIDDEN_GSD * float(gsd(model, points[::LIMIT_STEP, ::LIMIT_STEP]).nanmedian())
+    visible = visible_in_depth_maps(models, depths, points[alone], tolerance=tolerance)
+    alone[alone.clone()] = visible.sum(0) < 2
+    return alone
 
 
 def judge(kind: str, seed: int, data: Path, matcher: MatcherType) -> str:
@@ -56,7 +82,7 @@ def judge(kind: str, seed: int, data: Path, matcher: MatcherType) -> str:
         limit = depth_limit(models, model, true, sizes=sizes, depths=depths, step=LIMIT_STEP)
         seen = torch.isfinite(true) & (limit.view_count >= JUDGED_VIEWS)
         both = seen & depth_map.valid
-        alone = torch.isfinite(true) & (limit.view_count < 2)
+        alone = seen_alone(models, model, depths, true, limit.view_count)
         judged += int(seen.sum())
         lonely += int(alone.sum())
         claimed += int((alone & depth_map.valid).sum())
