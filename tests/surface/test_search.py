@@ -1,13 +1,14 @@
-"""Where the height range is looked for."""
+"""Where the height range is looked for, and the coarse map within it."""
 
 from collections.abc import Sequence
 
+import pytest
 import torch
 from torch import Tensor
 
 from aquamvs.surface.evaluator import COST_MARGIN, TensorEvaluator
 from aquamvs.surface.grid import Grid
-from aquamvs.surface.search import _consensus, find_height_range
+from aquamvs.surface.search import _consensus, coarse_heights, find_height_range
 from aquamvs.surface.tiles import Tile
 
 GRID = Grid(0.0, 0.0, 0.01, 160, 160)
@@ -58,3 +59,56 @@ def test_patches_that_few_planes_compete_for_do_not_outvote_the_others() -> None
     typical, low, high = _consensus(found, HEIGHTS)
     assert abs(typical - BED) < 0.06
     assert (low, high) == (1.2, 1.4)
+
+
+class Board(TensorEvaluator):
+    """Views of a board that rises from left to right, with a box before it.
+
+    They agree better on the box, and somewhat better where its pattern repeats by chance.
+    """
+
+    workers = 1
+    box, chance = (slice(10, 22), slice(8, 20)), (slice(30, 38), slice(24, 32))
+
+    def __init__(self, grid: Grid) -> None:
+        self.device = torch.device("cpu")
+        self.truth = 1.2 + 0.5 * grid.spacing * torch.arange(grid.columns).expand(grid.shape)
+        self.truth = self.truth.clone()
+        self.truth[self.box] = 1.1
+        self.second = torch.zeros(grid.shape)
+        self.second[self.chance] = 2.0
+
+    def costs(
+        self, grid: Grid, tile: Tile, surfaces: Sequence[Tensor], *, robust: bool
+    ) -> tuple[Tensor, Tensor]:
+        """By the distance from the truth."""
+        assert robust
+        assert grid.spacing == 0.01
+        here = []
+        for surface in surfaces:
+            z = surface[COST_MARGIN:-COST_MARGIN, COST_MARGIN:-COST_MARGIN]
+            cost = (0.2 + 4 * (z - self.truth[tile.cells]).abs()).clamp(max=0.9)
+            here.append(torch.where((z - self.second[tile.cells]).abs() < 0.01, 0.14, cost))
+        costs = torch.stack(here)
+        return costs, torch.full_like(costs, 3.0)
+
+
+@pytest.mark.parametrize("tile_side", [16, 64])
+@pytest.mark.parametrize("split_at", [41, 2])
+def test_a_chance_match_does_not_stand_against_all_around_it(split_at: int, tile_side: int) -> None:
+    """Whether its plane is one of the range, or of those beyond."""
+    grid = Grid(0.0, 0.0, 0.01, 64, 48)
+    planes = torch.linspace(1.0, 3.0, 41)
+    board = Board(grid)
+    heights, beyond = planes[:split_at], planes[split_at:]
+    z = coarse_heights(board, grid, heights, beyond, lambda: None, tile_side=tile_side)
+    assert float((z - board.truth).abs().max()) < 0.1
+
+
+def test_unseen_cells_have_no_height() -> None:
+    grid = Grid(0.0, 0.0, 0.01, 64, 48)
+    board = Board(grid)
+    board.truth[5, 7] = torch.nan
+    planes = torch.tensor(HEIGHTS)
+    z = coarse_heights(board, grid, planes, planes[:0], lambda: None)
+    assert torch.isnan(z).nonzero().tolist() == [[5, 7]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,12 @@ _REACH = 32
 """Beyond the range is searched this far around lost cells: half a tile."""
 _LEAST_PLANES = 3
 """A parabola needs so many."""
+_STEP_COST = 0.02
+"""Spread that a path pays from cell to cell for every change to the next plane: slopes are many."""
+_JUMP_COST = 0.7
+"""Likewise for a jump to any other: as much as a cell that disagrees costs more than one that
+agrees. Chance matches of a repetitive texture reach over a window's width; what stands there is as
+wide, and gains more than two jumps."""
 _RANGE_SLACK = 0.25
 """Added at both ends, as a share of the range found: patches miss the tip of a rock."""
 
@@ -191,7 +198,12 @@ def coarse_heights(
     *,
     tile_side: int = COARSE_TILE_SIDE,
 ) -> Tensor:
-    """Best plane of every cell.
+    """Best plane of every cell, with that of its neighbours in view.
+
+    A repetitive texture agrees by chance on planes far from the surface, and as well as on the
+    surface where that slopes: cells in a row, a column, must have reason to jump (semi-global
+    matching: Hirschmüller, IEEE Trans. Pattern Analysis and Machine Intelligence 30, 2008; four
+    paths).
 
     Args:
         evaluator: Of the coarsest level.
@@ -207,41 +219,87 @@ def coarse_heights(
         shape (rows, columns), float32, metres; NaN where no plane is seen by two views or none
         matches better than chance.
     """
-    z, least = (heights.new_full(grid.shape, torch.nan) for _ in range(2))
-    count = torch.zeros(grid.shape, dtype=torch.int32, device=heights.device)
-
-    def search(tile: Tile, planes: Tensor) -> _Match:
-        return _best_plane(evaluator, grid, tile, planes)
-
     tiles = list(split(grid, tile_side))
-    matches = in_parallel(lambda tile: search(tile, heights), tiles, evaluator.workers)
-    for tile, match in zip(tiles, matches, strict=True):
-        least[tile.cells], z[tile.cells], count[tile.cells] = match
-        advance()
+    volume = _volume(evaluator, grid, heights, tiles, advance)
     if len(beyond) >= _LEAST_PLANES:
+        least, count = volume.best()
         lost = _near_lost(least, count)
         tiles = [tile for tile in tiles if bool(lost[tile.cells].any())]
-        rivals = in_parallel(lambda tile: search(tile, beyond), tiles, evaluator.workers)
-        for tile, rival in zip(tiles, rivals, strict=True):
-            better = (rival.view_count >= _SURE_VIEWS) & (count[tile.cells] >= _SURE_VIEWS)
-            better &= (rival.spread < _CONFIDENT_SPREAD) & (rival.spread < least[tile.cells])
-            z[tile.cells] = torch.where(better, rival.z, z[tile.cells])
-            least[tile.cells] = torch.where(better, rival.spread, least[tile.cells])
-    return torch.where(least < 1.0, z, torch.nan)
+        more = _volume(evaluator, grid, beyond, tiles, lambda: None)
+        sure = lost & (count >= _SURE_VIEWS) & (more.count >= _SURE_VIEWS)
+        more.cost[~sure | (more.cost >= _CONFIDENT_SPREAD)] = torch.inf
+        volume = volume.with_planes(more)
+    least, _ = volume.best()
+    cost = volume.cost
+    index = torch.where(torch.isfinite(cost), _along_paths(cost), torch.inf).argmin(0)
+    return torch.where(least < 1.0, _between(cost, index, volume.heights), torch.nan)
 
 
-class _Match(NamedTuple):
-    """Of a tile's cells, shape (h, w).
+@dataclass(frozen=True, slots=True)
+class _Volume:
+    """How well the views agree at every cell on many planes.
 
     Attributes:
-        spread: Least spread over the planes; inf where no two views see a plane.
-        z: Height where it is least, metres.
-        view_count: Views that see it there.
+        heights: Of the planes, ascending, shape (K,), metres.
+        cost: Spread of the views, shape (K, rows, columns); inf: unseen.
+        count: Views that see it, same shape, int16.
     """
 
-    spread: Tensor
-    z: Tensor
-    view_count: Tensor
+    heights: Tensor
+    cost: Tensor
+    count: Tensor
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Least spread, and the views that see it there; each of shape (rows, columns)."""
+        least, index = self.cost.min(0)
+        return least, self.count.gather(0, index[None])[0]
+
+    def with_planes(self, other: _Volume) -> _Volume:
+        """Those of both."""
+        heights, order = torch.cat([self.heights, other.heights]).sort()
+        cost = torch.cat([self.cost, other.cost])[order]
+        return _Volume(heights, cost, torch.cat([self.count, other.count])[order])
+
+
+def _volume(
+    evaluator: TileEvaluator,
+    grid: Grid,
+    heights: Tensor,
+    tiles: Sequence[Tile],
+    advance: Callable[[], None],
+) -> _Volume:
+    """Of the tiles; unseen elsewhere."""
+    cost = heights.new_full((len(heights), *grid.shape), torch.inf)
+    count = torch.zeros(cost.shape, dtype=torch.int16, device=heights.device)
+
+    def search(tile: Tile) -> tuple[Tensor, Tensor]:
+        return _plane_costs(evaluator, grid, tile, heights.tolist(), robust=True)
+
+    for tile, maps in zip(tiles, in_parallel(search, tiles, evaluator.workers), strict=True):
+        here = (slice(None), *tile.cells)
+        cost[here], count[here] = maps
+        advance()
+    return _Volume(heights, cost, count)
+
+
+def _along_paths(cost: Tensor) -> Tensor:
+    """Costs plus those of the best paths to each cell from its four sides, (K, H, W).
+
+    What no two views see costs a path as much as what agrees no better than chance.
+    """
+    known = torch.where(torch.isfinite(cost), cost, 1.0)
+    total = torch.zeros_like(cost)
+    for axis in (1, 2):
+        for order in (range(cost.shape[axis]), range(cost.shape[axis] - 1, -1, -1)):
+            path = torch.zeros_like(cost.select(axis, 0))
+            for i in order:
+                least = path.min(0).values
+                reached = torch.minimum(path, least + _JUMP_COST)
+                reached[1:] = torch.minimum(reached[1:], path[:-1] + _STEP_COST)
+                reached[:-1] = torch.minimum(reached[:-1], path[1:] + _STEP_COST)
+                path = known.select(axis, i) + reached - least
+                total.select(axis, i).add_(path)
+    return total
 
 
 def _near_lost(least: Tensor, count: Tensor) -> Tensor:
@@ -253,12 +311,6 @@ def _near_lost(least: Tensor, count: Tensor) -> Tensor:
     lost = (~blind & (least > _CONFIDENT_SPREAD)).float()
     lost = (smooth(pad_edges(lost, _RIM // 2), box_taps(_RIM + 1)) > 0.5).float()
     return extreme(lost, _REACH) > 0
-
-
-def _best_plane(evaluator: TileEvaluator, grid: Grid, tile: Tile, heights: Tensor) -> _Match:
-    cost, count = _plane_costs(evaluator, grid, tile, heights.tolist(), robust=True)
-    least, index = cost.min(0)
-    return _Match(least, _between(cost, index, heights), count.gather(0, index[None])[0])
 
 
 def _between(cost: Tensor, index: Tensor, table: Tensor) -> Tensor:

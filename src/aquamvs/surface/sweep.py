@@ -1,6 +1,7 @@
 """The surface sweep: a refractive rig's height map by object-space matching, coarse to fine.
 
-1. The coarsest level finds the height range by itself, then the best horizontal plane per cell.
+1. The coarsest level finds the height range by itself, then the best horizontal plane per cell;
+   neighbours must have reason to choose planes far apart.
 2. Every finer level moves the current surface up and down by a few pixels and keeps, per cell, the
    height at which the views agree best; windows ride on the surface, so slopes cost nothing.
 3. Beside a jump, the surfaces on both sides compete for every cell. Cells that the images do not
