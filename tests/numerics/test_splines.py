@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 from aquamvs.numerics import splines
-from aquamvs.numerics.sampling_kernels import PADDING, sample_row, spline_row
+from aquamvs.numerics.sampling_kernels import PADDING, sample_map
 from aquamvs.numerics.splines import (
     AFTER,
     BEFORE,
@@ -58,19 +58,19 @@ def test_a_spline_follows_a_wave_far_closer_than_lines_do() -> None:
 
 def test_compiled_samples_equal_the_tensors() -> None:
     at = places(-3.0)  # the border continues outwards
-    u, v = (x.contiguous().numpy() for x in at[0].unbind(-1))
+    u, v = (x.contiguous().numpy() for x in at.unbind(-1))
     still, out = np.zeros_like(u), np.empty_like(u)
     coefficients = spline_coefficients(image())
     border = (BEFORE, AFTER) * 2
     assert BEFORE + AFTER == PADDING
     inside = torch.minimum(at.clamp(min=0), torch.tensor(SIZE) - 1.0)
-    for source, row, tensors in (
-        (image(), sample_row, sample),
-        (coefficients, spline_row, sample_spline),
+    for source, cubic, tensors in (
+        (image(), False, sample),
+        (coefficients, True, sample_spline),
     ):
         padded = torch.nn.functional.pad(source, border, mode="replicate").flatten().numpy()
-        row(padded, *SIZE, u, v, still, still, np.float32(0), out)
-        assert np.abs(out - tensors(source, inside)[0, 0].numpy()).max() < 1e-4
+        sample_map(padded, *SIZE, cubic, u, v, still, still, 0, np.float32(0), out)
+        assert np.abs(out - tensors(source, inside)[0].numpy()).max() < 1e-4
 
 
 @pytest.mark.parametrize("compiled", [True, False])

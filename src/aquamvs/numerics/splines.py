@@ -43,7 +43,7 @@ def spline_coefficients(image: Tensor) -> Tensor:
 
 
 def _filtered(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """:func:`spline_coefficients` of an image of shape (H, W) or (H, W, C)."""
+    """:func:`spline_coefficients` of an image of shape (H, W)."""
     taps = np.array(_inverse_taps(), np.float32)
     return np.asarray(cv2.sepFilter2D(image, -1, taps, taps, borderType=cv2.BORDER_REPLICATE))
 
@@ -111,17 +111,22 @@ def resample(
     Returns:
         shape (h, w, C).
     """
-    coefficients = _filtered(image).reshape(image.shape)
-    out = np.empty((*u.shape, image.shape[2]), np.float32)
+    planes = [_resampled(np.asarray(plane, np.float32), u, v) for plane in cv2.split(image)]
+    return np.stack(planes, axis=-1)
+
+
+def _resampled(
+    plane: NDArray[np.float32], u: NDArray[np.float32], v: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """:func:`resample` of an image of shape (H, W)."""
+    coefficients = _filtered(plane)
     if has_kernels(torch.from_numpy(coefficients)):
-        from .sampling_kernels import spline_map
+        from .sampling_kernels import sample_map
 
         border = (BEFORE, AFTER) * 2
-        padded = cv2.copyMakeBorder(coefficients, *border, cv2.BORDER_REPLICATE)
-        spline_map(padded.reshape(*padded.shape[:2], -1), u, v, out)
-    else:
-        at = torch.stack([torch.from_numpy(u), torch.from_numpy(v)], dim=-1)[None]
-        for channel in range(image.shape[2]):
-            plane = torch.from_numpy(coefficients[..., channel].copy())[None, None]
-            out[..., channel] = sample_spline(plane, at)[0, 0].numpy()
-    return out
+        padded = cv2.copyMakeBorder(coefficients, *border, cv2.BORDER_REPLICATE).ravel()
+        out, still = np.empty(u.shape, np.float32), np.zeros(u.shape, np.float32)
+        sample_map(padded, *plane.shape[::-1], True, u, v, still, still, 0, np.float32(0), out)
+        return out
+    at = torch.stack([torch.from_numpy(u), torch.from_numpy(v)], dim=-1)[None]
+    return sample_spline(torch.from_numpy(coefficients)[None, None], at)[0, 0].numpy()

@@ -12,7 +12,7 @@ All arrays are contiguous; all values are float32.
 import numpy as np
 
 from ..numerics.compiler import compiled
-from ..numerics.sampling_kernels import PADDING, sample_row, spline_row
+from ..numerics.sampling_kernels import PADDING, sample_map
 from .projection_kernels import may_see, project_row
 
 _F = np.float32
@@ -220,11 +220,8 @@ def _normalise(  # type: ignore[no-untyped-def]
     Its squared gradients are added to ``texture``.
     """
     rows, columns = u.shape
+    sample_map(image, width, height, cubic, u, v, du, dv, 0, _ZERO, samples)
     for r in range(rows):
-        if cubic:
-            spline_row(image, width, height, u[r], v[r], du[r], dv[r], _ZERO, samples[r])
-        else:
-            sample_row(image, width, height, u[r], v[r], du[r], dv[r], _ZERO, samples[r])
         a, b = samples[r], squares[r]
         for c in range(columns):
             b[c] = a[c] * a[c]
@@ -331,15 +328,10 @@ def _spread(  # type: ignore[no-untyped-def]
         pixels = image[starts[view] : starts[view] + (width + PADDING) * (height + PADDING)]
         for k in range(offsets.shape[0]):
             if k != middle:
-                for r in range(rows + BOX - 1):
-                    a = r + margin
-                    b = margin + columns + BOX - 1
-                    at_u, at_v = u[i, a, margin:b], v[i, a, margin:b]
-                    by_u, by_v, row = du[i, a, margin:b], dv[i, a, margin:b], samples[r]
-                    if cubic:
-                        spline_row(pixels, width, height, at_u, at_v, by_u, by_v, offsets[k], row)
-                    else:
-                        sample_row(pixels, width, height, at_u, at_v, by_u, by_v, offsets[k], row)
+                sample_map(
+                    pixels, width, height, cubic, u[i], v[i], du[i], dv[i], margin, offsets[k],
+                    samples,
+                )  # fmt: skip
                 _box(samples, scratch, mean)
             for r in range(rows):
                 w, n = weight[i, r + half], normal[i, r + margin]
