@@ -49,10 +49,42 @@ def _box(source, scratch, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _smooth9(source, taps, scratch, out):  # type: ignore[no-untyped-def]
+    """:func:`_smooth` with nine taps: written out it takes a fifth of the time."""
+    rows, columns = out.shape
+    t0, t1, t2, t3, t4 = taps[0], taps[1], taps[2], taps[3], taps[4]
+    for r in range(rows + 8):
+        a, t = source[r], scratch[r]
+        for c in range(columns):
+            t[c] = (
+                t0 * (a[c] + a[c + 8]) + t4 * a[c + 4] + t1 * (a[c + 1] + a[c + 7])
+                + t2 * (a[c + 2] + a[c + 6]) + t3 * (a[c + 3] + a[c + 5])
+            )  # fmt: skip
+    for r in range(rows):
+        t = out[r]
+        a0, a1, a2, a3, a4 = (
+            scratch[r],
+            scratch[r + 1],
+            scratch[r + 2],
+            scratch[r + 3],
+            scratch[r + 4],
+        )
+        a5, a6, a7, a8 = scratch[r + 5], scratch[r + 6], scratch[r + 7], scratch[r + 8]
+        for c in range(columns):
+            t[c] = (
+                t0 * (a0[c] + a8[c]) + t4 * a4[c] + t1 * (a1[c] + a7[c])
+                + t2 * (a2[c] + a6[c]) + t3 * (a3[c] + a5[c])
+            )  # fmt: skip
+
+
+@compiled
 def _smooth(source, taps, scratch, out):  # type: ignore[no-untyped-def]
     """Separable symmetric filter; smaller by ``len(taps) - 1`` each way."""
     rows, columns = out.shape
     n = taps.shape[0]
+    if n == 9:
+        _smooth9(source, taps, scratch, out)
+        return
     radius = n // 2
     for r in range(rows + n - 1):
         a, t = source[r], scratch[r]
@@ -75,6 +107,39 @@ def _smooth(source, taps, scratch, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _pixels_of(u, v, r, c, r_middle, c_middle, right, bottom):  # type: ignore[no-untyped-def]
+    """Pixels that cell (r, c) covers, from its neighbours around the middles; 0 off the image."""
+    right_u = u[r, c_middle + 1] - u[r, c_middle - 1]
+    right_v = v[r, c_middle + 1] - v[r, c_middle - 1]
+    down_u = u[r_middle + 1, c] - u[r_middle - 1, c]
+    down_v = v[r_middle + 1, c] - v[r_middle - 1, c]
+    share = abs(right_u * down_v - right_v * down_u) * _QUARTER
+    x, y = u[r, c], v[r, c]
+    inside = (x >= _ZERO) & (x <= right) & (y >= _ZERO) & (y <= bottom)
+    return share if inside else _ZERO
+
+
+@compiled
+def _leave_out(usable, width, height, usable_level, u, v, area):  # type: ignore[no-untyped-def]
+    """Clear the cells of a row for which a bilinear sample touches a pixel that is not usable."""
+    stride = width + PADDING
+    for c in range(area.shape[0]):
+        if area[c] == _ZERO:
+            continue
+        x, y = u[c], v[c]
+        j, i = min(int(x), width - 2), min(int(y), height - 2)
+        at, fx, fy = (i + 1) * stride + j + 1, x - _F(j), y - _F(i)
+        lost = (
+            (_ONE - fx) * (_ONE - fy) * (not usable[at])
+            + fx * (_ONE - fy) * (not usable[at + 1])
+            + (_ONE - fx) * fy * (not usable[at + stride])
+            + fx * fy * (not usable[at + stride + 1])
+        )
+        if not _ONE - lost > usable_level:
+            area[c] = _ZERO
+
+
+@compiled
 def _see(  # type: ignore[no-untyped-def]
     camera, width, height, usable, all_usable, blocked, factor, usable_level,
     z, row, column, grid_rows, grid_columns, x0, y0, spacing, u, v, du, dv, area,
@@ -88,45 +153,32 @@ def _see(  # type: ignore[no-untyped-def]
         y = y0 + spacing * (row + r)
         project_row(camera, x0, spacing, column, y, z[r], u[r], v[r], du[r], dv[r])
     right, bottom = _F(width - 1), _F(height - 1)
-    stride = width + PADDING
+    last = columns - 1
+    coarse = np.empty(columns, np.int64)
+    for c in range(columns):
+        coarse[c] = min(max(column + c, 0), grid_columns - 1) // factor
     any_seen = 0
     for r in range(rows):
-        middle_r = min(max(r, 1), rows - 2)
-        hidden_row = min(max(row + r, 0), grid_rows - 1) // factor
+        middle = min(max(r, 1), rows - 2)
+        a = area[r]
+        a[0] = _pixels_of(u, v, r, 0, middle, 1, right, bottom)
+        for c in range(1, last):
+            a[c] = _pixels_of(u, v, r, c, middle, c, right, bottom)
+        a[last] = _pixels_of(u, v, r, last, middle, last - 1, right, bottom)
+        if not all_usable:
+            _leave_out(usable, width, height, usable_level, u[r], v[r], a)
+        if blocked.shape[0] > 0:
+            hidden = blocked[min(max(row + r, 0), grid_rows - 1) // factor]
+            for c in range(columns):
+                a[c] = -a[c] if hidden[coarse[c]] else a[c]
         for c in range(columns):
-            x, y = u[r, c], v[r, c]
-            inside = x >= _ZERO and x <= right and y >= _ZERO and y <= bottom
-            share = _ZERO
-            if inside:
-                middle_c = min(max(c, 1), columns - 2)
-                right_u = u[r, middle_c + 1] - u[r, middle_c - 1]
-                right_v = v[r, middle_c + 1] - v[r, middle_c - 1]
-                down_u = u[middle_r + 1, c] - u[middle_r - 1, c]
-                down_v = v[middle_r + 1, c] - v[middle_r - 1, c]
-                share = abs(right_u * down_v - right_v * down_u) * _QUARTER
-                if not all_usable:
-                    # Every pixel that a bilinear sample touches must be usable.
-                    j, i = min(int(x), width - 2), min(int(y), height - 2)
-                    at, fx, fy = (i + 1) * stride + j + 1, x - _F(j), y - _F(i)
-                    lost = (
-                        (_ONE - fx) * (_ONE - fy) * (not usable[at])
-                        + fx * (_ONE - fy) * (not usable[at + 1])
-                        + (_ONE - fx) * fy * (not usable[at + stride])
-                        + fx * fy * (not usable[at + stride + 1])
-                    )
-                    if not _ONE - lost > usable_level:
-                        share = _ZERO
-                if blocked.shape[0] > 0:
-                    hidden_column = min(max(column + c, 0), grid_columns - 1) // factor
-                    if blocked[hidden_row, hidden_column]:
-                        share = -share
-                if share > _ZERO:
-                    any_seen += 1
-            area[r, c] = share
+            any_seen += a[c] > _ZERO
     for r in range(rows):
+        a, b, s, t = u[r], v[r], du[r], dv[r]
         for c in range(columns):
-            if np.isnan(u[r, c]):
-                u[r, c], v[r, c], du[r, c], dv[r, c] = _ZERO, _ZERO, _ZERO, _ZERO
+            known = a[c] == a[c]
+            a[c], b[c] = a[c] if known else _ZERO, b[c] if known else _ZERO
+            s[c], t[c] = s[c] if known else _ZERO, t[c] if known else _ZERO
     return any_seen > 0
 
 
@@ -380,12 +432,12 @@ def _window(  # type: ignore[no-untyped-def]
                 a[c] = a[c] / max(b[c], _TINY) if b[c] > _ZERO else _INF
         for r in range(averaged.shape[1]):
             out = averaged[k, r]
-            for c in range(averaged.shape[2]):
-                least = above[r, c]
-                for i in range(2 * shift + 1):
-                    for j in range(2 * shift + 1):
-                        least = min(least, above[r + i, c + j])
-                out[c] = least
+            out[:] = _INF
+            for i in range(2 * shift + 1):
+                a = above[r + i]
+                for j in range(2 * shift + 1):
+                    for c in range(averaged.shape[2]):
+                        out[c] = min(out[c], a[c + j])
 
 
 @compiled
@@ -580,45 +632,49 @@ def fit_tile(averaged, weights, rates, views_seen, own, count, step, z, out):  #
         out: Output, shape (7, h, w): see :class:`~.refine.Estimate`.
     """
     hypotheses, rows, columns = averaged.shape
+    best, lowest = np.empty(columns, np.int32), np.empty(columns, np.float32)
+    sums = np.empty((6, columns), np.float32)
+    total, square, mean_u, mean_v, lever, seen = sums
     for r in range(rows):
+        best[:], lowest[:] = 0, averaged[0, r]
+        for k in range(1, hypotheses):
+            a = averaged[k, r]
+            for c in range(columns):
+                lower = a[c] < lowest[c]
+                best[c], lowest[c] = k if lower else best[c], a[c] if lower else lowest[c]
+        half_count = out[5, r]
+        sums[:], half_count[:] = _ZERO, _ZERO
+        for i in range(count):
+            w, s, a, b = weights[i, r], views_seen[i, r], rates[i, 0, r], rates[i, 1, r]
+            for c in range(columns):
+                total[c] += w[c]
+                square[c] += w[c] * w[c]
+                mean_u[c] += w[c] * a[c]
+                mean_v[c] += w[c] * b[c]
+                half_count[c] += _ONE if w[c] >= _HALF else _ZERO
+                seen[c] += _ONE if s[c] > _ZERO else _ZERO
         for c in range(columns):
-            best = 0
-            for k in range(1, hypotheses):
-                if averaged[k, r, c] < averaged[best, r, c]:
-                    best = k
-            best = min(max(best, 1), hypotheses - 2)
-            before, here = averaged[best - 1, r, c], averaged[best, r, c]
-            after = averaged[best + 1, r, c]
+            mean_u[c] /= max(total[c], _LEAST_WEIGHT)
+            mean_v[c] /= max(total[c], _LEAST_WEIGHT)
+        for i in range(count):
+            w, a, b = weights[i, r], rates[i, 0, r], rates[i, 1, r]
+            for c in range(columns):
+                off_u, off_v = a[c] - mean_u[c], b[c] - mean_v[c]
+                lever[c] += w[c] * (off_u * off_u + off_v * off_v)
+        for c in range(columns):
+            k = min(max(best[c], 1), hypotheses - 2)
+            before, here, after = averaged[k - 1, r, c], averaged[k, r, c], averaged[k + 1, r, c]
             bend = before - _F(2) * here + after
             convex = np.isfinite(bend) and bend > _ZERO
             move, least = _NAN, _INF
             if convex:
                 fraction = min(max((before - after) / (_F(2) * bend), -_ONE), _ONE)
                 least = max(here - _QUARTER * (before - after) * fraction, _ZERO)
-                move = (_F(best - hypotheses // 2) + fraction) * step
-            total, square, seen, half_count = _ZERO, _ZERO, 0, 0
-            mean_u, mean_v = _ZERO, _ZERO
-            for i in range(count):
-                w = weights[i, r, c]
-                total += w
-                square += w * w
-                mean_u += w * rates[i, 0, r, c]
-                mean_v += w * rates[i, 1, r, c]
-                if w >= _HALF:
-                    half_count += 1
-                if views_seen[i, r, c] > _ZERO:
-                    seen += 1
-            mean_u /= max(total, _LEAST_WEIGHT)
-            mean_v /= max(total, _LEAST_WEIGHT)
-            lever = _ZERO
-            for i in range(count):
-                off_u, off_v = rates[i, 0, r, c] - mean_u, rates[i, 1, r, c] - mean_v
-                lever += weights[i, r, c] * (off_u * off_u + off_v * off_v)
-            several = total > _ONE and seen >= 2
+                move = (_F(k - hypotheses // 2) + fraction) * step
+            several = total[c] > _ONE and seen[c] >= _F(2)
             out[0, r, c] = z[r, c] + move if several else _NAN
             out[1, r, c] = least
             out[2, r, c] = bend / (step * step) if convex else _ZERO
-            out[3, r, c] = np.sqrt(lever)
-            out[4, r, c] = total * total / max(square, _LEAST_WEIGHT)
-            out[5, r, c] = _F(half_count)
+            out[3, r, c] = np.sqrt(lever[c])
+            out[4, r, c] = total[c] * total[c] / max(square[c], _LEAST_WEIGHT)
             out[6, r, c] = own[r, c]
