@@ -128,12 +128,16 @@ def _leave_out(usable, width, height, usable_level, u, v, area):  # type: ignore
             continue
         x, y = u[c], v[c]
         j, i = min(int(x), width - 2), min(int(y), height - 2)
-        at, fx, fy = (i + 1) * stride + j + 1, x - _F(j), y - _F(i)
+        at = (i + 1) * stride + j + 1
+        a, b, d, e = usable[at], usable[at + 1], usable[at + stride], usable[at + stride + 1]
+        if a and b and d and e:
+            continue
+        fx, fy = x - _F(j), y - _F(i)
         lost = (
-            (_ONE - fx) * (_ONE - fy) * (not usable[at])
-            + fx * (_ONE - fy) * (not usable[at + 1])
-            + (_ONE - fx) * fy * (not usable[at + stride])
-            + fx * fy * (not usable[at + stride + 1])
+            (_ONE - fx) * (_ONE - fy) * (not a)
+            + fx * (_ONE - fy) * (not b)
+            + (_ONE - fx) * fy * (not d)
+            + fx * fy * (not e)
         )
         if not _ONE - lost > usable_level:
             area[c] = _ZERO
