@@ -87,7 +87,8 @@ def refine(
         if found is not None:
             maps[(slice(None), *tile.cells)] = found
         advance()
-    return _estimate_of(maps)
+    height, least, curvature, lever, effective, count, own = maps
+    return Estimate(height, least, curvature, lever, effective, count.to(torch.uint8), own)
 
 
 def refine_again(
@@ -101,8 +102,8 @@ def refine_again(
     chosen: Tensor,
     *,
     tile_side: int = TILE_SIDE,
-) -> Estimate:
-    """Run a pass once more, for some cells.
+) -> None:
+    """Run a pass once more, for some cells, whose estimate is replaced if they have a minimum.
 
     Args:
         evaluator: As for :func:`refine`, like all that is not listed here.
@@ -111,23 +112,20 @@ def refine_again(
         occlusion: See there.
         plan: See there.
         step: See there.
-        estimate: Of the pass so far.
+        estimate: In and out: of the pass so far.
         chosen: Cells to estimate anew, shape (rows, columns), bool.
         tile_side: Most cells along a tile.
-
-    Returns:
-        The estimate with the chosen cells replaced, but for those that now have no minimum.
     """
-    parts = (getattr(estimate, field.name) for field in fields(Estimate))
-    maps = torch.stack([part.to(z) for part in parts])
+    parts = [getattr(estimate, field.name) for field in fields(Estimate)]
     side = min(_SPARSE_TILE, tile_side)
     tiles = [tile.around(chosen) for tile in split(grid, side) if bool(chosen[tile.cells].any())]
     for tile, found in _estimates(evaluator, grid, z, occlusion, plan, step, tiles):
         if found is not None:
-            here = (slice(None), *tile.cells)
-            better = torch.isfinite(found[0]) | ~torch.isfinite(maps[here][0])
-            maps[here] = torch.where(chosen[tile.cells] & better, found, maps[here])
-    return _estimate_of(maps)
+            here = tile.cells
+            better = torch.isfinite(found[0]) | ~torch.isfinite(estimate.z[here])
+            better &= chosen[here]
+            for part, new in zip(parts, found, strict=True):
+                part[here] = torch.where(better, new, part[here])
 
 
 def _estimates(
@@ -148,12 +146,6 @@ def _estimates(
         return evaluator.estimate(grid, tile, around, occlusion, plan, step)
 
     return zip(tiles, in_parallel(estimate, tiles, evaluator.workers), strict=True)
-
-
-def _estimate_of(maps: Tensor) -> Estimate:
-    """From its maps in their order, shape (7, rows, columns)."""
-    height, least, curvature, lever, effective, count, own = maps
-    return Estimate(height, least, curvature, lever, effective, count.to(torch.uint8), own)
 
 
 def reselect(

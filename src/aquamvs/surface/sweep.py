@@ -247,7 +247,7 @@ class _Sweep:
                 )
                 if plan is LAST_PASSES[-1]:
                     z, _, again = overshot(estimate, plan, grid.spacing, z, known)
-                    estimate = refine_again(
+                    refine_again(
                         *(evaluator, grid, z, occlusion, plan, step, estimate, again),
                         tile_side=self.options.tile_side,
                     )
