@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..numerics.filters import isolated, scatter, smooth_pairs, specks
+from ..numerics.filters import isolated, local_rms, scatter, smooth_pairs, specks
 from ..numerics.planes import settle
 from .patches import PatchMatcher, PlaneMap, RayField, Window, combine
 from .selection import best_half_mean
@@ -33,12 +33,18 @@ scatter of neighbours."""
 _SMOOTHING_SIGMA = 1.5
 """Smoothing of the result, px: as wide as the matching window, whose detail is noise."""
 _ERROR_OF_SMOOTHED = 0.81
-"""Error of a smoothed pixel over the noise that independent residuals would leave before: measured
-on bower, box and low-texture scenes of development seeds."""
+"""What makes depths settle, over the noise that independent residuals would leave before smoothing:
+with more, bowers lose relief, and with less, faint texture keeps noise."""
 _SIGMA_FLOOR_PX = 0.02
-_SCATTER_SCALE = 1.9
-"""Error of a pixel over the roughness that smoothing took away: measured on bower, box and
-low-texture scenes of development seeds."""
+_NOISE_SCALE, _SCATTER_SCALE, _PLANES_SCALE = 1.05, 1.4, 0.75
+"""Error of a pixel over its noise, the reference's own included; over the roughness that smoothing
+took away; and of what it takes from planes over what settling says: together they bring the bower,
+box and low-texture scenes of development seeds to 0.68 within one sigma."""
+_LOST_SIGMA = 4.0
+"""Gaussian window in which lost relief is told from noise, px: as wide as what one match sees."""
+_LOST = 0.6
+"""Noise of what smoothing takes away once more, over that of a depth. With less, depths on fine
+gravel of another renderer, which scatter more than their residuals say, got worse."""
 _LOOSEST_MATCH_PX = 0.5
 """A minimum so flat or so noisy that it fixes the image motion no better is no match."""
 _LEAST_ISLAND = 50
@@ -68,11 +74,14 @@ class _Optimum:
         depth: Of the parabola's vertex, metres; NaN where there is no minimum.
         cost: At the middle depth.
         noise: Of the depth if residuals were independent from pixel to pixel, metres.
+        whole_noise: Likewise, with the reference's own share, which is in all sources' residuals
+            and does not average out.
     """
 
     depth: Tensor
     cost: Tensor
     noise: Tensor
+    whole_noise: Tensor
 
 
 def finish(
@@ -97,18 +106,23 @@ def finish(
     found = _sub_step(matcher, planes, weights, motion, window)
     depth = _continued(matcher.rays, found.depth, planes.normal, motion, window)
     depth = _contest(matcher, small, depth, planes.normal, motion)
-    depth, motion, noise, cost = (
-        values.reshape(height, width) for values in (depth, motion, found.noise, found.cost)
+    depth, motion, noise, whole_noise, cost = (
+        values.reshape(height, width)
+        for values in (depth, motion, found.noise, found.whole_noise, found.cost)
     )
-    error = torch.hypot(_ERROR_OF_SMOOTHED * noise, _SIGMA_FLOOR_PX / motion)
+    floor = _SIGMA_FLOOR_PX / motion
+    error = torch.hypot(_ERROR_OF_SMOOTHED * noise, floor)
     noise, roughest = noise.nan_to_num(0.0), _ROUGHEST_PX / motion
     smooth = smooth_pairs(depth, (_SIGNIFICANT * noise).minimum(roughest), _SMOOTHING_SIGMA)
     # Neighbours scatter by their errors, and by relief that windows do not resolve. Which of the
     # two it is does not show: it widens sigma, but makes no depth settle.
     limit = (_SCATTERED * noise).maximum(_FLATTEST_PX / motion).minimum(roughest)
     roughness = depth - smooth_pairs(depth, limit, _SMOOTHING_SIGMA)
-    shown = (_SCATTER_SCALE * scatter(roughness).nan_to_num(0.0)).maximum(error)
-    settled, sigma = _settled(matcher.rays, smooth, error, shown)
+    shown = (_SCATTER_SCALE * scatter(roughness).nan_to_num(0.0)).maximum(
+        _NOISE_SCALE * whole_noise
+    )
+    settled, sigma = _settled(matcher.rays, smooth, error, torch.hypot(shown, floor))
+    settled = _with_lost_relief(settled, whole_noise, limit)
     confidence = (1 - cost).clamp(0, 1)
     depth = torch.where(
         torch.isfinite(depth) & (sigma * motion < _LOOSEST_MATCH_PX), settled, torch.nan
@@ -140,8 +154,26 @@ def _settled(rays: RayField, depth: Tensor, error: Tensor, shown: Tensor) -> tup
     steepness = rate * inverse**2
     slope = steepness.reshape(-1) * rays.footprint(depth.reshape(-1))
     inverse, own, planes = settle(inverse, (steepness * error) ** 2, float(slope.nanmedian()))
-    sigma = (own * (shown / error) ** 2 + planes).sqrt() / (rate * inverse**2)
-    return (1 / inverse - surface) / rate, sigma
+    variance = own * (shown / error) ** 2 + _PLANES_SCALE**2 * planes
+    return (1 / inverse - surface) / rate, variance.sqrt() / (rate * inverse**2)
+
+
+def _with_lost_relief(depth: Tensor, noise: Tensor, limit: Tensor) -> Tensor:
+    """Depths with the relief that windows have smoothed, as far as it stands out of the noise.
+
+    Windows find relief averaged. What averaging takes away once more is what it took away before,
+    nearly (van Cittert, Zeitschrift für Physik 69, 1931), and noise; the share of relief in it
+    (Wiener) goes back.
+
+    Args:
+        depth: shape (H, W), metres; NaN where unknown.
+        noise: Of each, same shape, metres; NaN where unknown.
+        limit: Greatest difference of neighbours that averaging passes over, same shape, metres.
+    """
+    lost = depth - smooth_pairs(depth, limit, _SMOOTHING_SIGMA)
+    found, usual = (local_rms(x, torch.isfinite(x), _LOST_SIGMA) for x in (lost, noise))
+    relief = (1 - (_LOST * usual / found) ** 2).clamp(min=0).nan_to_num(0.0)
+    return depth + relief * lost
 
 
 def _sub_step(
@@ -162,7 +194,9 @@ def _sub_step(
     sources = total * total / square.clamp(min=1e-6)
     # The vertex has the variance of the mean residual over the curvature.
     noise = step * (2 * here / (bend * window.size * sources)).sqrt()
-    return _Optimum(torch.where(fixed, planes.depth + offset * step, torch.nan), here, noise)
+    vertex = torch.where(fixed, planes.depth + offset * step, torch.nan)
+    # Half of a residual's variance is the reference's, the same for all sources.
+    return _Optimum(vertex, here, noise, noise * ((1 + sources) / 2).sqrt())
 
 
 def _continued(
