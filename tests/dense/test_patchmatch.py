@@ -66,20 +66,24 @@ def test_sigma_tells_the_error(make_scene, make_plane) -> None:
         scene = make_scene(make_plane(seed=4, contrast=contrast), noise=noise)
         found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
         deviation = (errors(found, scene.truth) / found.sigma[found.valid])[::7]
-        assert 0.35 < 1.4826 * deviation.abs().median() < 1.6
+        assert 0.45 < 1.4826 * deviation.abs().median() < 1.6
 
 
 @dataclasses.dataclass(frozen=True)
 class Ripples(Plane):
     """A plane with waves that windows smooth: errors that no independent residual shows."""
 
+    length: float = 0.05
+    rise: float = 0.004
+
     def depth_along(self, origin: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
         """Ray depth by fixed-point iteration: the waves are flatter than the rays are steep."""
         depth = super().depth_along(origin, direction)
         for _ in range(30):
             x, y, _ = (origin + depth[..., None] * direction).unbind(-1)
-            wave = torch.sin(2 * torch.pi * x / 0.05) * torch.sin(2 * torch.pi * y / 0.05)
-            depth = (self.height + 0.004 * wave - origin[..., 2]) / direction[..., 2]
+            turn = 2 * torch.pi / self.length
+            wave = torch.sin(turn * x) * torch.sin(turn * y)
+            depth = (self.height + self.rise * wave - origin[..., 2]) / direction[..., 2]
         return depth
 
 
@@ -89,6 +93,15 @@ def test_sigma_tells_the_error_of_relief_finer_than_windows(make_scene) -> None:
     deviation = (errors(found, scene.truth) / found.sigma[found.valid]).abs()
     assert 0.35 < 1.4826 * deviation.median() < 1.8
     assert (deviation < 2).float().mean() > 0.7
+
+
+def test_relief_that_windows_average_comes_back(make_scene, make_plane) -> None:
+    """Waves of 24 footprints: windows and smoothing leave 0.78 of them."""
+    scene = make_scene(Ripples(length=0.08, rise=0.008), noise=0.002)
+    found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
+    level = make_scene(make_plane()).truth[found.valid]
+    true, seen = scene.truth[found.valid] - level, found.depth[found.valid] - level
+    assert 0.83 < (true * seen).sum() / true.square().sum() < 1.0
 
 
 def test_depths_of_faint_ground_settle_on_its_plane(make_scene, make_plane, footprint) -> None:
