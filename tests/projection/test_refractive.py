@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from aquamvs.errors import CalibrationError, ShapeError
-from aquamvs.projection import RefractiveProjectionModel, refract
+from aquamvs.projection import ProjectionRig, RefractiveProjectionModel, refract
 
 K = torch.tensor([[1589.0, 0.3, 778.0], [0, 1588.0, 587.0], [0, 0, 1]], dtype=torch.float64)
 VERTICAL = (0.0, 0.0, -1.0)
@@ -292,6 +292,29 @@ def test_the_closed_form_jacobian_is_the_derivative(
     assert torch.allclose(rate, jacobian @ direction, rtol=1e-10)
     _, unseen, _ = model.project_with_jacobian(torch.tensor([[0.0, 0, -9]], dtype=torch.float64))
     assert torch.isnan(unseen).all()
+
+
+@pytest.mark.parametrize("n_water", [1.0, 1.333])
+def test_a_rig_projects_into_each_of_its_cameras(n_water: float) -> None:
+    models = [camera(normal=normal, n_water=n_water) for normal in (VERTICAL, TILTED, VERTICAL)]
+    points = underwater_points(60).reshape(4, 15, 3)
+    each = torch.randn(4, 15, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    rig = ProjectionRig(models)
+    for direction in (torch.tensor([0.3, -2.0, 0.7], dtype=torch.float64), each):
+        expected = [model.project_along(points, direction) for model in models]
+        found = rig.project_along(points, direction)
+        some = rig.select([2, 1]).project_along(points, direction)
+        for i, values in enumerate(zip(*expected, strict=True)):
+            assert torch.allclose(found[i].double(), torch.stack(values).double(), rtol=1e-12)
+            assert torch.equal(some[i], found[i][[2, 1]])
+    jacobian = models[0].project_with_jacobian(points)[1]
+    along_each = (jacobian @ each[..., None])[..., 0]
+    assert torch.allclose(rig.project_along(points, each)[1][0], along_each, rtol=1e-9)
+
+
+def test_a_rig_looks_through_one_water() -> None:
+    with pytest.raises(CalibrationError, match="expected one pair for all of them"):
+        ProjectionRig([camera(n_water=1.333), camera(n_water=1.34)])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ method from there converges from below without safeguards, at any angle.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -195,10 +197,10 @@ class RefractiveProjectionModel:
             ``n_air == n_water``) and its ray enters the camera from the front. Other pixels are
             NaN, with a zero gradient. Image bounds are the caller's to check.
         """
-        flat = self._flatten(points)
+        flat = _flatten(points)
         wants_gradient = flat.requires_grad or self._rows.requires_grad
         if (wants_gradient and torch.is_grad_enabled()) or not self.is_refractive:
-            pixels, valid = self._pixels(self._trace(flat))
+            pixels, valid = _pixels(_trace(self._optics(flat), flat))
         else:
             pixels, valid = self._project_in_place(flat)
         return pixels.reshape(*points.shape[:-1], 2), valid.reshape(points.shape[:-1])
@@ -214,118 +216,34 @@ class RefractiveProjectionModel:
             mask, shape (...,). Invalid entries are NaN.
         """
         axes = torch.eye(3, dtype=points.dtype, device=points.device)
-        pixels, rates, valid = self._project_along(points, list(axes))
-        return pixels, torch.stack(rates, dim=-1), valid
+        pixels, rates, valid = _along(self._optics(points), points, axes[:, None])
+        return pixels, rates.movedim(0, -1), valid
 
     def project_along(self, points: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`project` and the rate at which the pixel moves as the point moves.
 
         Args:
             points: World frame, shape (..., 3), metres.
-            direction: Motion of every point, shape (3,), metres.
+            direction: Motion of all points, shape (3,), or of each, shape (..., 3), metres.
 
         Returns:
             Pixels, shape (..., 2); rate, shape (..., 2), px per ``direction``; mask, shape (...,).
             Invalid entries are NaN.
         """
-        pixels, (rate,), valid = self._project_along(points, [direction.to(points)])
-        return pixels, rate, valid
+        return _along(self._optics(points), points, direction.to(points).reshape(-1, 3))
 
-    def _project_along(
-        self, points: Tensor, directions: list[Tensor]
-    ) -> tuple[Tensor, list[Tensor], Tensor]:
-        path = self._trace(self._flatten(points))
-        pixels, valid = self._pixels(path)
-        blank = torch.where(valid, 0.0, torch.nan).to(points)
-        depth_z = torch.where(valid, path.image[2], 1.0)
-        rates = []
-        for direction in directions:
-            d_u, d_v, d_z = self._image_rate(path, direction)
-            rate = [
-                torch.addcdiv(blank, d - pixel * d_z, depth_z)
-                for d, pixel in ((d_u, pixels[:, 0]), (d_v, pixels[:, 1]))
-            ]
-            rates.append(torch.stack(rate, dim=-1).reshape(*points.shape[:-1], 2))
-        return (
-            pixels.reshape(*points.shape[:-1], 2),
-            rates,
-            valid.reshape(points.shape[:-1]),
+    def _optics(self, like: Tensor) -> _Optics:
+        """In the dtype and on the device of ``like``."""
+        return _Optics(
+            self._centre.to(like),
+            self._rows.to(like),
+            self._image_normal.to(like),
+            self._height.to(like),
+            self.n_air / self.n_water,
         )
 
-    def _image_rate(self, path: _Path, direction: Tensor) -> list[Tensor]:
-        """Derivative of the homogeneous pixel along a world direction; see :class:`_Bend`.
-
-        By the implicit function theorem on F(w, q, d) = w (h + k d s) - 1 with
-        ∂F/∂w = h + k d s³, ∂F/∂q = -w³ (1-k²) k d s³ / 2 and ∂F/∂d = w k s.
-        """
-        rows, image_normal = self._rows.to(direction), self._image_normal.to(direction)
-        moved = rows @ direction
-        if path.bend is None:
-            return [rate.expand(path.image[2].shape) for rate in moved[:3]]
-        along, offset, level, depth, q, w = path.bend
-        k = self.n_air / self.n_water
-        s = torch.rsqrt((1 - k * k) * q * (w * w) + 1)
-        kds3 = k * depth * (s * s * s)
-        x, y, z = offset
-        half_q = x * direction[0] + y * direction[1] + z * direction[2] - level * moved[3]
-        d_w = w * ((1 - k * k) * (w * w) * kds3 * half_q - k * s * moved[3])
-        d_w = d_w / (kds3 + self._height.to(direction))
-        straight = moved[:3] + image_normal * moved[3]
-        return [w * straight[i] + d_w * (along[i] + level * image_normal[i]) for i in range(3)]
-
-    @staticmethod
-    def _flatten(points: Tensor) -> Tensor:
-        if points.shape[-1:] != (3,):
-            raise ShapeError("points", tuple(points.shape), "(..., 3)")
-        return points.reshape(-1, 3)
-
-    def _trace(self, points: Tensor) -> _Path:
-        """Homogeneous pixels of points, shape (N, 3), in structure-of-arrays form for speed."""
-        if points.requires_grad:  # a NaN would come back as a NaN gradient; zero is as invalid
-            finite = torch.isfinite(points).all(-1, keepdim=True)
-            points = torch.where(finite, points, torch.nan).nan_to_num(0.0)
-            known = finite[:, 0]
-        else:
-            known = None
-        centre, rows = self._centre.to(points), self._rows.to(points)
-        x, y, z = (points[:, i] - centre[i] for i in range(3))
-        image = [r[0] * x + r[1] * y + r[2] * z for r in rows[:3]]
-        if not self.is_refractive:
-            finite = image[2] < torch.inf  # under water an infinite point already gives NaN
-            return _Path(image, finite if known is None else finite & known, None)
-        level = rows[3, 0] * x + rows[3, 1] * y + rows[3, 2] * z
-        depth = level - self._height.to(points)
-        under = depth >= 0
-        q = x * x + y * y + z * z - level * level
-        w = self._solve(q, depth.clamp(min=0))
-        lift = w * level - 1
-        bent = [w * a + b * lift for a, b in zip(image, self._image_normal.to(points), strict=True)]
-        under = under if known is None else under & known
-        return _Path(bent, under, _Bend(image, [x, y, z], level, depth, q, w))
-
-    def _solve(self, q: Tensor, depth: Tensor) -> Tensor:
-        """Root w of ``w (h + k d s(w)) = 1``; gradients by the implicit function theorem."""
-        k = self.n_air / self.n_water
-        height = self._height.to(q)
-        kd, c = k * depth, (1 - k * k) * q
-        with torch.no_grad():
-            w = 1 / (height + kd)
-            for _ in range(_NEWTON_STEPS.get(q.dtype, 3)):
-                s = torch.rsqrt(c * (w * w) + 1)
-                kds = kd * s
-                kds3 = kds * (s * s)
-                w = ((kds3 - kds) * w + 1) / (kds3 + height)
-            if not (kd.requires_grad or c.requires_grad or height.requires_grad):
-                return w
-            s = torch.rsqrt(c * (w * w) + 1)
-            slope = height + kd * (s * s * s)
-        # One more step carries the gradient: at the root only the residual depends on the inputs.
-        residual = w * (height + kd * torch.rsqrt(c * (w * w) + 1)) - 1
-        root: Tensor = w - residual / slope
-        return root
-
     def _project_in_place(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """:meth:`_pixels` of :meth:`_trace` without gradients, shape (N, 3) -> (N, 2) and (N,).
+        """:func:`_pixels` of :func:`_trace` without gradients, shape (N, 3) -> (N, 2) and (N,).
 
         The same arithmetic with every intermediate in memory that is taken once: allocating the
         dozens of temporaries anew costs more than computing them.
@@ -374,18 +292,97 @@ class RefractiveProjectionModel:
         torch.div(u, depth, out=pixels[:, 0])
         torch.div(v, depth, out=pixels[:, 1])
 
-    @staticmethod
-    def _pixels(path: _Path) -> tuple[Tensor, Tensor]:
-        """Divide by z; NaN and False where the ray does not enter the camera from the front."""
-        u, v, z = path.image
-        valid = (z > torch.finfo(z.dtype).eps) & path.visible
-        z = torch.where(valid, z, 1.0)
-        blank = torch.where(valid, 0.0, torch.nan).to(z)
-        return torch.stack([torch.addcdiv(blank, u, z), torch.addcdiv(blank, v, z)], dim=-1), valid
+
+class ProjectionRig:
+    """Several cameras over the same water, into which points are projected at once.
+
+    One camera after the other, a few points take many small operations, most of whose time goes
+    into beginning them.
+
+    Args:
+        models: One or more, on one device.
+
+    Raises:
+        CalibrationError: They look through different media.
+
+    Example:
+        >>> import torch
+        >>> from aquamvs.projection import ProjectionRig
+        >>> cameras = ProjectionRig([view.model for view in views])
+        >>> down = torch.tensor([0.0, 0.0, 1.0])
+        >>> pixels, rate, valid = cameras.project_along(torch.tensor([[0.0, 0.0, 1.3]]), down)
+        >>> tuple(pixels.shape), tuple(valid.shape)
+        ((5, 1, 2), (5, 1))
+    """
+
+    def __init__(self, models: Sequence[RefractiveProjectionModel]) -> None:
+        media = sorted({(model.n_air, model.n_water) for model in models})
+        if len(media) != 1:
+            raise CalibrationError(
+                f"the cameras' (n_air, n_water) are {media}; expected one pair for all of them"
+            )
+        each = [model._optics(model.camera_height) for model in models]
+
+        def together(values: Iterable[Tensor]) -> Tensor:
+            return torch.stack(list(values), dim=-1)[..., None]
+
+        self._optics = _Optics(
+            together(one.centre for one in each),
+            together(one.rows for one in each),
+            together(one.image_normal for one in each),
+            together(one.height for one in each),
+            each[0].index_ratio,
+        )
+
+    def __len__(self) -> int:
+        return len(self._optics.height)
+
+    def select(self, chosen: Sequence[int]) -> ProjectionRig:
+        """Some of the cameras, by their numbers."""
+        some = copy(self)
+        index = torch.as_tensor(chosen, device=self._optics.height.device)
+        some._optics = self._optics.each(lambda values: values.index_select(-2, index))
+        return some
+
+    def project_along(self, points: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`RefractiveProjectionModel.project_along` of every camera.
+
+        Args:
+            points: World frame, shape (..., 3), metres.
+            direction: Motion of all points, shape (3,), or of each, shape (..., 3), metres.
+
+        Returns:
+            Pixels, shape (M, ..., 2); rate, shape (M, ..., 2), px per ``direction``; mask, shape
+            (M, ...). Invalid entries are NaN.
+        """
+        optics = self._optics.each(lambda values: values.to(points))
+        return _along(optics, points, direction.to(points).reshape(-1, 3))
+
+
+class _Optics(NamedTuple):
+    """What projection needs of one camera, or of M: then with two more axes, (M, 1).
+
+    ``centre`` and the image of the upward normal have shape (3,), ``rows``, which give homogeneous
+    x, y, z and the distance along the downward normal from an offset to the centre, (4, 3), and the
+    height none.
+    """
+
+    centre: Tensor
+    rows: Tensor
+    image_normal: Tensor
+    height: Tensor
+    index_ratio: float
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> _Optics:
+        """With all tensors changed."""
+        centre, rows, image_normal, height = (
+            change(values) for values in (self.centre, self.rows, self.image_normal, self.height)
+        )
+        return _Optics(centre, rows, image_normal, height, self.index_ratio)
 
 
 class _Bend(NamedTuple):
-    """The terms of ``image = w along + (w level - 1) image_normal``, each of shape (N,)."""
+    """The terms of ``image = w along + (w level - 1) image_normal``, each (N,) or (M, N)."""
 
     along: list[Tensor]
     offset: list[Tensor]
@@ -398,10 +395,123 @@ class _Bend(NamedTuple):
 class _Path(NamedTuple):
     """Points on their way to the camera.
 
-    ``image`` lists homogeneous x, y, z, each of shape (N,); ``visible`` is False where no path
-    exists; ``bend`` is None in air.
+    ``image`` lists homogeneous x, y, z, each of shape (N,) or (M, N); ``visible`` is False where
+    no path exists; ``bend`` is None in air.
     """
 
     image: list[Tensor]
     visible: Tensor
     bend: _Bend | None
+
+
+def _flatten(points: Tensor) -> Tensor:
+    if points.shape[-1:] != (3,):
+        raise ShapeError("points", tuple(points.shape), "(..., 3)")
+    return points.reshape(-1, 3)
+
+
+def _along(optics: _Optics, points: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels, their rates along a direction, and where they are valid.
+
+    Args:
+        optics: Of one camera, or of M.
+        points: shape (..., 3).
+        direction: For all N points, shape (1, 3), for each, (N, 3), or several, (D, 1, 3).
+
+    Returns:
+        Shapes ([M,] ..., 2), ([D,] [M,] ..., 2) and ([M,] ...).
+    """
+    path = _trace(optics, _flatten(points))
+    pixels, valid = _pixels(path)
+    blank = torch.where(valid, 0.0, torch.nan).to(points)
+    depth_z = torch.where(valid, path.image[2], 1.0)
+    d_u, d_v, d_z = _image_rate(optics, path, direction)
+    rate = torch.stack(
+        [
+            torch.addcdiv(blank, d - pixel * d_z, depth_z)
+            for d, pixel in ((d_u, pixels[..., 0]), (d_v, pixels[..., 1]))
+        ],
+        dim=-1,
+    )
+    around = points.shape[:-1]
+    return (
+        pixels.reshape((*valid.shape[:-1], *around, 2)),
+        rate.reshape((*rate.shape[:-2], *around, 2)),
+        valid.reshape((*valid.shape[:-1], *around)),
+    )
+
+
+def _trace(optics: _Optics, points: Tensor) -> _Path:
+    """Homogeneous pixels of points, shape (N, 3), in structure-of-arrays form for speed."""
+    if points.requires_grad:  # a NaN would come back as a NaN gradient; zero is as invalid
+        finite = torch.isfinite(points).all(-1, keepdim=True)
+        points = torch.where(finite, points, torch.nan).nan_to_num(0.0)
+        known = finite[:, 0]
+    else:
+        known = None
+    x, y, z = (points[:, i] - optics.centre[i] for i in range(3))
+    *image, level = (row[0] * x + row[1] * y + row[2] * z for row in optics.rows)
+    if optics.index_ratio == 1:
+        finite = image[2] < torch.inf  # under water an infinite point already gives NaN
+        return _Path(image, finite if known is None else finite & known, None)
+    depth = level - optics.height
+    under = depth >= 0
+    q = x * x + y * y + z * z - level * level
+    w = _solve(optics, q, depth.clamp(min=0))
+    lift = w * level - 1
+    bent = [w * a + b * lift for a, b in zip(image, optics.image_normal, strict=True)]
+    under = under if known is None else under & known
+    return _Path(bent, under, _Bend(image, [x, y, z], level, depth, q, w))
+
+
+def _solve(optics: _Optics, q: Tensor, depth: Tensor) -> Tensor:
+    """Root w of ``w (h + k d s(w)) = 1``; gradients by the implicit function theorem."""
+    k, height = optics.index_ratio, optics.height
+    kd, c = k * depth, (1 - k * k) * q
+    with torch.no_grad():
+        w = 1 / (height + kd)
+        for _ in range(_NEWTON_STEPS.get(q.dtype, 3)):
+            s = torch.rsqrt(c * (w * w) + 1)
+            kds = kd * s
+            kds3 = kds * (s * s)
+            w = ((kds3 - kds) * w + 1) / (kds3 + height)
+        if not (kd.requires_grad or c.requires_grad or height.requires_grad):
+            return w
+        s = torch.rsqrt(c * (w * w) + 1)
+        slope = height + kd * (s * s * s)
+    # One more step carries the gradient: at the root only the residual depends on the inputs.
+    residual = w * (height + kd * torch.rsqrt(c * (w * w) + 1)) - 1
+    root: Tensor = w - residual / slope
+    return root
+
+
+def _image_rate(optics: _Optics, path: _Path, direction: Tensor) -> list[Tensor]:
+    """Derivative of the homogeneous pixel along world directions; see :class:`_Bend`.
+
+    By the implicit function theorem on F(w, q, d) = w (h + k d s) - 1 with
+    ∂F/∂w = h + k d s³, ∂F/∂q = -w³ (1-k²) k d s³ / 2 and ∂F/∂d = w k s.
+    """
+    dx, dy, dz = direction.unbind(-1)
+    moved = [row[0] * dx + row[1] * dy + row[2] * dz for row in optics.rows]
+    if path.bend is None:
+        return [rate + torch.zeros_like(path.image[2]) for rate in moved[:3]]
+    along, offset, level, depth, q, w = path.bend
+    k = optics.index_ratio
+    s = torch.rsqrt((1 - k * k) * q * (w * w) + 1)
+    kds3 = k * depth * (s * s * s)
+    x, y, z = offset
+    half_q = x * dx + y * dy + z * dz - level * moved[3]
+    d_w = w * ((1 - k * k) * (w * w) * kds3 * half_q - k * s * moved[3])
+    d_w = d_w / (kds3 + optics.height)
+    normal = optics.image_normal
+    straight = [moved[i] + normal[i] * moved[3] for i in range(3)]
+    return [w * straight[i] + d_w * (along[i] + level * normal[i]) for i in range(3)]
+
+
+def _pixels(path: _Path) -> tuple[Tensor, Tensor]:
+    """Divide by z; NaN and False where the ray does not enter the camera from the front."""
+    u, v, z = path.image
+    valid = (z > torch.finfo(z.dtype).eps) & path.visible
+    z = torch.where(valid, z, 1.0)
+    blank = torch.where(valid, 0.0, torch.nan).to(z)
+    return torch.stack([torch.addcdiv(blank, u, z), torch.addcdiv(blank, v, z)], dim=-1), valid
