@@ -141,7 +141,7 @@ def test_rays_medians_and_colours_agree(
 
     def results() -> tuple[Tensor, ...]:
         depth, cell = SurfaceRays(gaps, grid).meet(origin, direction)
-        hidden = torch.stack([hidden_cells(z, grid, view.model) for view in views])
+        hidden = hidden_cells(z, grid, [view.model for view in views])
         color = orthophoto.orthophoto(masked(views), grid, gaps, Occlusion(hidden, 1))
         return depth, cell, hidden, color, median3(gaps), isolated(gaps, 0.01)
 

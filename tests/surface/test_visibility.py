@@ -28,7 +28,7 @@ def block() -> torch.Tensor:
 
 
 def test_only_cells_behind_the_block_are_hidden() -> None:
-    hidden = hidden_cells(block(), GRID, MODEL)
+    (hidden,) = hidden_cells(block(), GRID, [MODEL])
     x, y = GRID.axes(torch.zeros((), dtype=F64))
     column = int((0.258 - GRID.x0) / GRID.spacing)  # just behind the block, seen from the axis
     row = int((0.0 - GRID.y0) / GRID.spacing)

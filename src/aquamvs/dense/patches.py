@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..numerics.acceleration import has_kernels
+from ..numerics.acceleration import at_once, has_kernels
 from ..numerics.pyramid import LevelView
 from ..pixels import pixel_grid
 
@@ -37,6 +37,9 @@ LEAST_FACING = 0.15
 """Cosine between ray and normal below which a plane is seen too obliquely (81 degrees)."""
 
 _CHUNK_SAMPLES = 1 << 22
+"""Pixels of windows that a processor compares at a time."""
+_SAMPLE_BYTES = 100
+"""Memory that each of them takes, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,10 +298,11 @@ class TensorPatchMatcher:
         self._images = [known_gray(source) for source in sources]
         self._offsets = window.offsets.to(self._gray.device)
         self._falloff = window.weights.to(self._gray)
+        self._samples_at_once = at_once(self._gray.device, _CHUNK_SAMPLES, _SAMPLE_BYTES)
 
     def costs(self, pixels: Tensor, depth: Tensor, normal: Tensor, active: Tensor) -> Tensor:
         """See :meth:`PatchMatcher.costs`."""
-        size = max(1, _CHUNK_SAMPLES // (len(depth) * len(self._offsets)))
+        size = max(1, self._samples_at_once // (len(depth) * len(self._offsets)))
         parts = [
             self._costs(pixels[i : i + size], depth[:, i : i + size], normal[:, i : i + size])
             for i in range(0, len(pixels), size)

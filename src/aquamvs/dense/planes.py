@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..numerics.filters import fill_gaps
-from ..numerics.pyramid import LevelView
+from ..numerics.pyramid import LevelView, inside_images
+from ..projection import ProjectionRig
 from .patches import PatchMatcher, RayField
 from .selection import best_half_mean
 
@@ -39,14 +40,10 @@ def image_motion(
         shape (S, N, 2), px per metre; NaN where a source does not see the point.
     """
     points = rays.points(pixels, depth)
-    motion = []
-    for source in sources:
-        where, jacobian, valid = source.model.project_with_jacobian(points)
-        corner = where.new_tensor(source.size) - 1
-        seen = valid & ((where >= 0) & (where <= corner)).all(-1)
-        rate = (jacobian @ rays.direction[pixels][..., None])[..., 0]
-        motion.append(torch.where(seen[:, None], rate, torch.nan))
-    return torch.stack(motion)
+    cameras = ProjectionRig([source.model for source in sources])
+    where, rate, valid = cameras.project_along(points, rays.direction[pixels])
+    seen = valid & inside_images(sources, where)
+    return torch.where(seen[..., None], rate, torch.nan)
 
 
 def sweep_planes(

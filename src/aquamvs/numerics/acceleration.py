@@ -12,6 +12,11 @@ from torch import Tensor
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
+_SHARE_OF_FREE = 0.25
+"""Of an accelerator's free memory: what a step needs is estimated, and results need some too."""
+_UNKNOWN_ROOM = 2 << 30
+"""Bytes, where an accelerator does not tell."""
+
 
 def has_kernels(values: Tensor) -> bool:
     """True for float32 values on a CPU, if numba is installed; else tensor operations do it."""
@@ -31,6 +36,25 @@ def worker_count(values: Tensor, most: int | None = None) -> int:
     """
     threads = torch.get_num_threads() if has_kernels(values) else 1
     return threads if most is None else min(threads, most)
+
+
+def at_once(device: torch.device, on_processor: int, each_bytes: int) -> int:
+    """How much to work on at a time.
+
+    An accelerator takes longer to begin an operation than to work on what fits a processor's cache:
+    it takes what fits its memory.
+
+    Args:
+        device: Of the tensors.
+        on_processor: The number for processors.
+        each_bytes: Memory that tensor operations need for each.
+    """
+    if device.type == "cpu":
+        return on_processor
+    room = _UNKNOWN_ROOM
+    if device.type == "cuda":
+        room = int(_SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0])
+    return max(1, room // each_bytes)
 
 
 def operation_workers(device: torch.device, most: int) -> int:

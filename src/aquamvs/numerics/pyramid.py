@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,11 @@ class LevelView:
         """(width, height) in pixels of this level."""
         return self.gray.shape[-1], self.gray.shape[-2]
 
+    def to(self, device: str | torch.device) -> LevelView:
+        """This view with its tensors on ``device``."""
+        usable = None if self.usable is None else self.usable.to(device)
+        return LevelView(self.name, self.gray.to(device), usable, self.model.to(device))
+
 
 def level_count(short_side: int) -> int:
     """Pyramid levels for images whose shorter side has so many pixels."""
@@ -64,6 +70,17 @@ def build_pyramid(view: View, levels: int) -> list[LevelView]:
         K = rescale_intrinsics(model.K, (2 * width, 2 * height), (width, height))
         pyramid.append(LevelView(view.name, gray, usable, model.with_intrinsics(K)))
     return pyramid
+
+
+def inside_images(views: Sequence[LevelView], pixels: Tensor) -> Tensor:
+    """Where the pixels of M views lie in their images, shape (M, ..., 2) -> (M, ...), bool."""
+    limit = last_pixels(views, pixels).reshape(-1, *(1,) * (pixels.dim() - 2), 2)
+    return ((pixels >= 0) & (pixels <= limit)).all(-1)
+
+
+def last_pixels(views: Sequence[LevelView], like: Tensor) -> Tensor:
+    """The last pixel of each view, shape (M, 2)."""
+    return like.new_tensor([view.size for view in views]) - 1
 
 
 def _blur(image: Tensor, usable: Tensor | None, sigma: float) -> Tensor:

@@ -76,7 +76,7 @@ class MemoryPrediction:
     Attributes:
         peak_mb: The process's largest resident memory, MiB; NaN where it was not predicted.
         limit_mb: ``runtime.max_memory_gb``, MiB; None where it is not set.
-        tile_side: Cells along the surface sweep's tiles.
+        tile_side: Cells along the surface sweep's tiles; None: as suits the device.
         workers: Tiles that are worked on at a time; None: as many as there are threads.
         remedy: What makes a frame take less.
 
@@ -90,7 +90,7 @@ class MemoryPrediction:
 
     peak_mb: float = math.nan
     limit_mb: float | None = None
-    tile_side: int = TILE_SIDE
+    tile_side: int | None = None
     workers: int | None = None
     remedy: str = _SMALLER_GRID
 
@@ -164,6 +164,8 @@ def predict_memory(inputs: Inputs, *, threads: int | None = None) -> MemoryPredi
         return MemoryPrediction(peak_mb, limit_mb, remedy=remedy)
     work += cost.bytes_per_cell * _cells(inputs)
     whole_mb = cost.process_mb + work / _MEGABYTE
+    if config.runtime.device != "cpu":  # whose own memory holds the tiles
+        return MemoryPrediction(whole_mb, limit_mb)
     return _with_tiles(whole_mb, limit_mb, len(sizes), threads or torch.get_num_threads())
 
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from ..numerics.filters import box_taps, gaussian_taps, shrink, smooth
-from ..numerics.pyramid import LevelView
+from ..numerics.pyramid import LevelView, inside_images
 from ..numerics.splines import sample
+from ..projection import ProjectionRig
 
 Sampler = Callable[[Tensor, Tensor], Tensor]
 
@@ -84,49 +85,39 @@ class Resampled:
 
 
 def resample(
-    views: Sequence[LevelView], candidates: Sequence[int], points: Tensor
+    views: Sequence[LevelView], cameras: ProjectionRig, candidates: Sequence[int], points: Tensor
 ) -> Resampled | None:
     """Project a tile of surface points into the views.
 
     Args:
         views: All views of the level.
+        cameras: Theirs.
         candidates: Which of them may see the tile.
         points: One surface or a stack of them, shape (..., H, W, 3), world frame, metres.
 
     Returns:
         The tile, with those candidates that see any of it; None if fewer than two do.
     """
-    down = points.new_tensor([0.0, 0.0, 1.0])
-    found, pixels, rates, areas = [], [], [], []
-    for index in candidates:
-        view = views[index]
-        pixel, rate, valid = view.model.project_along(points, down)
-        width, height = view.size
-        u, v = pixel.unbind(-1)
-        inside = valid & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
-        # Beyond its border an image continues, so that windows there hold no foreign values.
-        known = torch.where(valid[..., None], pixel, 0.0)
-        here = torch.where(inside, _pixels_per_cell(pixel), 0.0)
-        if view.usable is not None:
-            usable = sample(view.usable.to(points)[None, None], known)[..., 0, :, :]
-            here = torch.where(usable > USABLE, here, 0.0)
-        if not bool((here > 0).any()):
-            continue
-        found.append(index)
-        pixels.append(known)
-        rates.append(torch.where(valid[..., None], rate, 0.0))
-        areas.append(here)
-    if len(found) < 2:
+    if len(candidates) < 2:
         return None
-    area = torch.stack(areas)
+    able = [views[i] for i in candidates]
+    down = points.new_tensor([0.0, 0.0, 1.0])
+    pixels, rate, valid = cameras.select(candidates).project_along(points, down)
+    area = torch.where(valid & inside_images(able, pixels), _pixels_per_cell(pixels), 0.0)
+    # Beyond its border an image continues, so that windows there hold no foreign values.
+    pixels = torch.where(valid[..., None], pixels, 0.0)
+    for view, at, seen in zip(able, pixels, area, strict=True):
+        if view.usable is not None:
+            usable = sample(view.usable.to(points)[None, None], at)[..., 0, :, :]
+            seen.masked_fill_(usable <= USABLE, 0.0)
     seen = (area > LEAST_PIXELS_PER_CELL**2 * area.amax(0).clamp(max=1.0)).to(points)
-    sharp = [i for i in range(len(found)) if bool(seen[i].any())]
-    if len(sharp) < 2:
+    sharp = seen.flatten(1).any(1)
+    if int(sharp.sum()) < 2:
         return None
     return Resampled(
-        [found[i] for i in sharp],
-        torch.stack([pixels[i] for i in sharp]),
-        torch.stack([rates[i] for i in sharp]),
+        [i for i, chosen in zip(candidates, sharp.tolist(), strict=True) if chosen],
+        pixels[sharp],
+        torch.where(valid[..., None], rate, 0.0)[sharp],
         seen[sharp],
         _whole_windows(area[sharp] > 0),
     )
@@ -192,39 +183,25 @@ def agreement(
     kept = shrink(weight, margin)
     total = kept.sum(0)
     share = kept / total.clamp(min=1e-6)
-    contrast = torch.zeros_like(total)
-    mean_normal: Tensor | None = None
-    normals = []
-    for i, (index, pixels) in enumerate(zip(indices, positions, strict=True)):
-        values = sampler(images[index], pixels)[:, 0]
-        mean = smooth(values, NORMALISATION_TAPS)
-        own = slice(None) if len(total) == len(values) else _middle(values)
-        variance = smooth(values[own] ** 2, NORMALISATION_TAPS) - mean[own] ** 2
-        deviation = torch.sqrt(variance.clamp(min=0) + NOISE_FLOOR**2)
-        contrast.addcmul_(share[i], deviation)
-        normal = (shrink(values, margin) - mean) / deviation
-        normals.append(normal)
-        mean_normal = share[i] * normal if mean_normal is None else mean_normal + share[i] * normal
-    assert mean_normal is not None  # noqa: S101  (a tile has two views or more)
-    spread = torch.zeros_like(mean_normal)
-    residual = []
-    for i, normal in enumerate(normals):
-        difference = normal - mean_normal
-        spread.addcmul_(kept[i] * difference, difference)
-        # The mean holds the view's own share: undo that to compare it with the others.
-        own = slice(None) if len(total) == len(normal) else _middle(normal)
-        residual.append((difference[own] / (1 - share[i].clamp(max=0.9))) ** 2)
+    values = torch.stack(
+        [sampler(images[i], pixels)[:, 0] for i, pixels in zip(indices, positions, strict=True)]
+    )
+    count = values.shape[1]
+    own = slice(None) if len(total) == count else slice(count // 2, count // 2 + 1)
+    mean = smooth(values, NORMALISATION_TAPS)
+    variance = smooth(values[:, own] ** 2, NORMALISATION_TAPS) - mean[:, own] ** 2
+    deviation = torch.sqrt(variance.clamp(min=0) + NOISE_FLOOR**2)
+    normal = (shrink(values, margin) - mean) / deviation
+    difference = normal - (share * normal).sum(0)
+    # The mean holds the view's own share: undo that to compare it with the others.
+    residual = (difference[:, own] / (1 - share.clamp(max=0.9))) ** 2
     several = total > 1
     freedom = torch.where(several, total - 1, 1.0)
     return Agreement(
-        torch.where(several, spread / freedom, 0.0),
-        torch.where(several, contrast, 0.0),
-        torch.stack(residual),
+        torch.where(several, (kept * difference**2).sum(0) / freedom, 0.0),
+        torch.where(several, (share * deviation).sum(0), 0.0),
+        residual,
     )
-
-
-def _middle(maps: Tensor) -> slice:
-    return slice(len(maps) // 2, len(maps) // 2 + 1)
 
 
 def robust_weight(

@@ -13,10 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..numerics.acceleration import has_kernels
+from ..numerics.acceleration import at_once, has_kernels
 from ..numerics.filters import gaussian_taps, shrink, smooth
 from ..numerics.pyramid import LevelView
 from ..numerics.splines import sample, sample_spline, spline_coefficients
+from ..projection import ProjectionRig
 from .consistency import (
     NORMALISATION_TAPS,
     ROBUST_MARGIN,
@@ -38,8 +39,10 @@ _ESTIMATED_MAPS = 7
 _FLOAT_BYTES = 4
 _OWN_TAPS = [0.25, 0.5, 0.25]
 """What belongs to a cell: matching there is as sharp as the images are."""
+_PROJECTION_MAPS, _AGREEMENT_MAPS = 30, 6
+"""Intermediate maps of each view that tensor operations hold at a time, at most."""
 _CELLS_AT_ONCE = 1 << 17
-"""Cells of all surfaces that are resampled together: bounds memory."""
+"""Cells of all surfaces that a processor resamples together: bounds memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,16 @@ class Pass:
         """Cells around a tile that its result depends on."""
         window = len(gaussian_taps(self.window_sigma)) // 2
         return len(NORMALISATION_TAPS) // 2 + window + self.shift
+
+
+def cell_bytes(views: int, hypotheses: int) -> int:
+    """Memory that tensor operations need for a cell of a tile, bytes: projection, then agreement.
+
+    Args:
+        views: Of the level.
+        hypotheses: That are tried at a time.
+    """
+    return _FLOAT_BYTES * (views * (_PROJECTION_MAPS + _AGREEMENT_MAPS * hypotheses) + 16)
 
 
 def scratch_size(cells: int, views: int, hypotheses: int) -> int:
@@ -173,9 +186,11 @@ class TensorEvaluator:
 
     def __init__(self, views: Sequence[LevelView], *, cubic: bool = False) -> None:
         self._views = views
+        self._cameras = ProjectionRig([view.model for view in views])
         self._images = sampled_images(views, cubic)
         self._sampler = sample_spline if cubic else sample
         self.device = views[0].gray.device
+        self._cells_at_once = at_once(self.device, _CELLS_AT_ONCE, cell_bytes(len(views), 1))
 
     def estimate(
         self,
@@ -187,10 +202,10 @@ class TensorEvaluator:
         step: float,
     ) -> Tensor | None:
         """See :meth:`TileEvaluator.estimate`."""
-        margin, views = plan.margin, self._views
+        margin, views, cameras = plan.margin, self._views, self._cameras
         outer = margin + ROBUST_MARGIN
         points = tile_points(grid, tile, z, outer)
-        seen_by = resample(views, views_of(views, points), points)
+        seen_by = resample(views, cameras, views_of(views, cameras, points), points)
         if seen_by is None:
             return None
         seen = seen_by.seen
@@ -229,13 +244,16 @@ class TensorEvaluator:
 
     def _share(self, seen_by: Resampled, seen: Tensor, plan: Pass) -> Tensor:
         """Texture of a cell over that of all cells that its match depends on."""
-        texture = torch.zeros_like(seen[0, 1:-1, 1:-1])
-        for view, pixels, shown in zip(seen_by.views, seen_by.pixels, seen, strict=True):
-            values = self._sampler(self._images[view], pixels[None])[0, 0]
-            right = values[1:-1, 2:] - values[1:-1, :-2]
-            down = values[2:, 1:-1] - values[:-2, 1:-1]
-            known = shown[1:-1, 2:] * shown[1:-1, :-2] * shown[2:, 1:-1] * shown[:-2, 1:-1]
-            texture += known * (right**2 + down**2)
+        values = torch.stack(
+            [
+                self._sampler(self._images[view], pixels[None])[0, 0]
+                for view, pixels in zip(seen_by.views, seen_by.pixels, strict=True)
+            ]
+        )
+        right = values[:, 1:-1, 2:] - values[:, 1:-1, :-2]
+        down = values[:, 2:, 1:-1] - values[:, :-2, 1:-1]
+        known = seen[:, 1:-1, 2:] * seen[:, 1:-1, :-2] * seen[:, 2:, 1:-1] * seen[:, :-2, 1:-1]
+        texture = (known * (right**2 + down**2)).sum(0)
         window = gaussian_taps(plan.window_sigma)
         around = smooth(smooth(texture, NORMALISATION_TAPS), window)
         local = shrink(smooth(texture, _OWN_TAPS), len(NORMALISATION_TAPS) // 2 - 1)
@@ -246,7 +264,7 @@ class TensorEvaluator:
         self, grid: Grid, tile: Tile, surfaces: Sequence[Tensor], *, robust: bool
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`TileEvaluator.costs`."""
-        at_once = max(1, _CELLS_AT_ONCE // surfaces[0].numel())
+        at_once = max(1, self._cells_at_once // surfaces[0].numel())
         parts = [
             self._costs(grid, tile, torch.stack(list(surfaces[start : start + at_once])), robust)
             for start in range(0, len(surfaces), at_once)
@@ -257,9 +275,9 @@ class TensorEvaluator:
     def _costs(
         self, grid: Grid, tile: Tile, surfaces: Tensor, robust: bool
     ) -> tuple[Tensor, Tensor]:
-        views, margin = self._views, _COST_INNER_MARGIN
+        views, cameras, margin = self._views, self._cameras, _COST_INNER_MARGIN
         points = torch.stack([tile_points(grid, tile, z, COST_MARGIN) for z in surfaces])
-        seen_by = resample(views, views_of(views, points), points)
+        seen_by = resample(views, cameras, views_of(views, cameras, points), points)
         if seen_by is None:
             shape = (len(surfaces), tile.rows, tile.columns)
             return surfaces.new_full(shape, torch.inf), surfaces.new_zeros(shape)

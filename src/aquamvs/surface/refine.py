@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..numerics.acceleration import in_parallel
 from ..numerics.filters import extreme, pad_edges, pad_linear
-from ..numerics.pyramid import LevelView
+from ..numerics.pyramid import LevelView, inside_images
+from ..projection import ProjectionRig
 from .consistency import ROBUST_MARGIN
 from .evaluator import COST_MARGIN, Pass, TileEvaluator
 from .grid import Grid
@@ -24,7 +25,7 @@ _JUMP_REACH = 8
 """Cells by which a level may carry a surface over a jump: what its windows span."""
 _JUMP_CELLS = 6.0
 """Rise within 5 x 5 cells that is a jump and not a slope, cells."""
-_SPARSE_TILE = 80
+SPARSE_TILE_SIDE = 80
 """Cells along the tiles of work that few cells need: a smaller part around them may do."""
 _NEEDED_GAIN = 0.7
 """Another surface must agree this much better: beside a jump all windows are mixed."""
@@ -101,7 +102,7 @@ def refine_again(
     estimate: Estimate,
     chosen: Tensor,
     *,
-    tile_side: int = TILE_SIDE,
+    tile_side: int = SPARSE_TILE_SIDE,
 ) -> None:
     """Run a pass once more, for some cells, whose estimate is replaced if they have a minimum.
 
@@ -117,8 +118,9 @@ def refine_again(
         tile_side: Most cells along a tile.
     """
     parts = [getattr(estimate, field.name) for field in fields(Estimate)]
-    side = min(_SPARSE_TILE, tile_side)
-    tiles = [tile.around(chosen) for tile in split(grid, side) if bool(chosen[tile.cells].any())]
+    tiles = [
+        tile.around(chosen) for tile in split(grid, tile_side) if bool(chosen[tile.cells].any())
+    ]
     for tile, found in _estimates(evaluator, grid, z, occlusion, plan, step, tiles):
         if found is not None:
             here = tile.cells
@@ -126,6 +128,12 @@ def refine_again(
             better &= chosen[here]
             for part, new in zip(parts, found, strict=True):
                 part[here] = torch.where(better, new, part[here])
+
+
+def _around(chosen: Tensor, grid: Grid, tile_side: int) -> list[Tile]:
+    """The least tiles that hold all chosen cells."""
+    tiles = split(grid, tile_side)
+    return [tile.around(chosen) for tile in tiles if bool(chosen[tile.cells].any())]
 
 
 def _estimates(
@@ -156,7 +164,7 @@ def reselect(
     least_jump: float,
     trusted_spread: float,
     *,
-    tile_side: int = TILE_SIDE,
+    tile_side: int = SPARSE_TILE_SIDE,
 ) -> Tensor:
     """Let cells beside a jump change to a surface that well matched cells nearby lie on.
 
@@ -184,8 +192,7 @@ def reselect(
     lower, upper = torch.where(competes, lower, z), torch.where(competes, upper, z)
     surfaces = [pad_edges(surface, COST_MARGIN) for surface in (z, lower, upper)]
     jumps = lower - upper > least_jump
-    side = min(_SPARSE_TILE, tile_side)
-    tiles = [tile.around(jumps) for tile in split(grid, side) if bool(jumps[tile.cells].any())]
+    tiles = _around(jumps, grid, tile_side)
 
     def choose(tile: Tile) -> Tensor:
         around = [surface[tile.cells_with_margin(COST_MARGIN)] for surface in surfaces]
@@ -220,13 +227,9 @@ def motion_per_metre(views: Sequence[LevelView], grid: Grid, z: Tensor) -> float
     points = torch.stack(
         [x[columns].expand(height.shape), y[rows][:, None].expand(height.shape), height], dim=-1
     )
-    rates = []
-    for view in views:
-        pixels, rate, valid = view.model.project_along(points, points.new_tensor([0.0, 0.0, 1.0]))
-        limit = pixels.new_tensor(view.size) - 1
-        inside = valid & ((pixels >= 0) & (pixels <= limit)).all(-1)
-        rates.append(torch.where(inside[..., None], rate, torch.nan))
-    table = torch.stack(rates)
+    cameras = ProjectionRig([view.model for view in views])
+    pixels, table, valid = cameras.project_along(points, points.new_tensor([0.0, 0.0, 1.0]))
+    table[~(valid & inside_images(views, pixels))] = torch.nan
     deviation = (table - table.nanmean(0)).norm(dim=-1).nan_to_num(0.0).amax(0)
     moving = deviation[deviation > 0]
     return float(moving.median()) if len(moving) else 0.0

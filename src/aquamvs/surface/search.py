@@ -290,15 +290,18 @@ def _along_paths(cost: Tensor) -> Tensor:
     known = torch.where(torch.isfinite(cost), cost, 1.0)
     total = torch.zeros_like(cost)
     for axis in (1, 2):
-        for order in (range(cost.shape[axis]), range(cost.shape[axis] - 1, -1, -1)):
-            path = torch.zeros_like(cost.select(axis, 0))
-            for i in order:
-                least = path.min(0).values
-                reached = torch.minimum(path, least + _JUMP_COST)
-                reached[1:] = torch.minimum(reached[1:], path[:-1] + _STEP_COST)
-                reached[:-1] = torch.minimum(reached[:-1], path[1:] + _STEP_COST)
-                path = known.select(axis, i) + reached - least
-                total.select(axis, i).add_(path)
+        count = cost.shape[axis]
+        path = cost.new_zeros(2, *cost.select(axis, 0).shape)  # forth and back, at the same time
+        for i in range(count):
+            least = path.amin(1, keepdim=True)
+            reached = torch.minimum(path, least + _JUMP_COST)
+            reached[:, 1:] = torch.minimum(reached[:, 1:], path[:, :-1] + _STEP_COST)
+            reached[:, :-1] = torch.minimum(reached[:, :-1], path[:, 1:] + _STEP_COST)
+            ends = (i, count - 1 - i)
+            here = torch.stack([known.select(axis, end) for end in ends])
+            path = here + (reached - least)
+            for end, one in zip(ends, path, strict=True):
+                total.select(axis, end).add_(one)
     return total
 
 

@@ -18,22 +18,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError, StageError
-from ..numerics.acceleration import in_parallel
+from ..numerics.acceleration import at_once
 from ..numerics.filters import halve, median3, upsample
 from ..numerics.pyramid import LevelView, build_pyramid, level_count
 from ..types import HeightMap, UndistortedViews
-from .evaluator import Pass, TileEvaluator, create_evaluator, working_bytes
+from .evaluator import Pass, TileEvaluator, cell_bytes, create_evaluator, working_bytes
 from .grid import Grid, footprint, grid_over, median_gsd
 from .orthophoto import orthophoto
 from .quality import carried, final_heights, overshot, trusted_spread, without_gaps
-from .refine import TILE_SIDE, Estimate, motion_per_metre, refine, refine_again, reselect
+from .refine import (
+    SPARSE_TILE_SIDE,
+    TILE_SIDE,
+    Estimate,
+    motion_per_metre,
+    refine,
+    refine_again,
+    reselect,
+)
 from .search import (
     COARSE_STEP_PX,
     COARSE_TILE_SIDE,
@@ -80,7 +90,7 @@ class SurfaceSweepOptions:
         height_range: (z_min, z_max), world frame, metres; None: found between the water surface
             and 2 m below it.
         tile_side: Cells along the tiles that are worked on: smaller ones take less memory and more
-            time, and give the same bytes.
+            time, and give the same bytes. None: what suits the device.
         workers: Most tiles that are worked on at a time; None: as many as there are threads.
 
     Example:
@@ -93,13 +103,13 @@ class SurfaceSweepOptions:
     spacing: float | None = None
     region_of_interest: tuple[float, float, float, float] | None = None
     height_range: tuple[float, float] | None = None
-    tile_side: int = TILE_SIDE
+    tile_side: int | None = None
     workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.spacing is not None and not self.spacing > 0:
             raise ConfigError(f"spacing is {self.spacing}; expected a positive length in metres")
-        if self.tile_side < _LEAST_TILE_SIDE:
+        if self.tile_side is not None and self.tile_side < _LEAST_TILE_SIDE:
             raise ConfigError(
                 f"tile_side is {self.tile_side} cells; expected {_LEAST_TILE_SIDE} or more"
             )
@@ -155,6 +165,24 @@ def sweep_surface(
         return _Sweep(views, options or SurfaceSweepOptions(), progress).run()
 
 
+class _TileSides(NamedTuple):
+    """Cells along the tiles of a pass, of work that few cells need, and of the search on planes."""
+
+    full: int
+    sparse: int
+    coarse: int
+
+
+def _tile_sides(wanted: int | None, device: torch.device, views: int) -> _TileSides:
+    """A processor's tiles stay near its cache; an accelerator's fill its memory."""
+    most = max(plan.hypotheses for plan in LEVEL_PASSES + LAST_PASSES)
+    cells = at_once(device, TILE_SIDE**2, cell_bytes(views, most))
+    full = wanted or max(_LEAST_TILE_SIDE, math.isqrt(cells))
+    if device.type != "cpu":
+        return _TileSides(full, full, full)
+    return _TileSides(full, min(full, SPARSE_TILE_SIDE), min(full, COARSE_TILE_SIDE))
+
+
 class _Sweep:
     """State of one run: the pyramids, the grids, and the progress."""
 
@@ -169,7 +197,10 @@ class _Sweep:
         self.level_count = level_count(short_side)
         pyramids = [build_pyramid(view, self.level_count) for view in views]
         self.levels: list[list[LevelView]] = [list(level) for level in zip(*pyramids, strict=True)]
-        self.coarsest = self._evaluator(self.level_count - 1)
+        self.coarsest = self._evaluator(self.levels[-1])
+        # Planning takes thousands of small operations, which an accelerator is slow to begin.
+        self.planning = [view.to("cpu") for view in self.levels[-1]]
+        self.tiles = _tile_sides(options.tile_side, self.coarsest.device, len(views))
         self.done = self.total = 0
 
     def run(self) -> HeightMap:
@@ -179,16 +210,15 @@ class _Sweep:
         self.levels.clear()  # what follows needs memory, and no pyramids
         return self._finish(grids[0], estimate, occlusion)
 
-    def _evaluator(self, level: int, *, cubic: bool = False) -> TileEvaluator:
+    def _evaluator(self, level: list[LevelView], *, cubic: bool = False) -> TileEvaluator:
         """Of a level, held to the wanted number of workers."""
-        evaluator = create_evaluator(self.levels[level], cubic=cubic)
+        evaluator = create_evaluator(level, cubic=cubic)
         if self.options.workers is not None:
             evaluator.workers = min(evaluator.workers, self.options.workers)
         return evaluator
 
     def _coarse(self) -> tuple[list[Grid], Tensor]:
         """Grids of all levels, and the coarsest level's best planes without gaps."""
-        coarsest = self.levels[-1]
         widest = self._widest_range()
         found = self._search_range(widest)
         height_range = (found.low, found.high)
@@ -196,16 +226,16 @@ class _Sweep:
         spacing = self.options.spacing or median_gsd(self.views.views, found.typical)
         grid = grid_over(box, spacing)
         grids = [grid.coarser(2**level) for level in range(self.level_count)]
-        heights = plane_heights(coarsest, grids[-1], height_range, COARSE_STEP_PX)
+        heights = plane_heights(self.planning, grids[-1], height_range, COARSE_STEP_PX)
         within = heights[0] - 1e-9, heights[-1] + 1e-9
-        every = plane_heights(coarsest, grids[-1], widest, COARSE_STEP_PX)
+        every = plane_heights(self.planning, grids[-1], widest, COARSE_STEP_PX)
         beyond = [z for z in every if not within[0] <= z <= within[1]]
         self._expect(grids)
-        device = coarsest[0].gray.device
         planes, others = (
-            torch.tensor(z, dtype=torch.float32, device=device) for z in (heights, beyond)
+            torch.tensor(z, dtype=torch.float32, device=self.coarsest.device)
+            for z in (heights, beyond)
         )
-        side = self._coarse_tile_side()
+        side = self.tiles.coarse
         z = coarse_heights(self.coarsest, grids[-1], planes, others, self._advance, tile_side=side)
         return grids, without_gaps(median3(z))
 
@@ -217,7 +247,7 @@ class _Sweep:
         occlusion: Occlusion | None = None
         for level in reversed(range(self.level_count)):
             is_coarsest = level == self.level_count - 1
-            evaluator = self.coarsest if is_coarsest else self._evaluator(level)
+            evaluator = self.coarsest if is_coarsest else self._evaluator(self.levels[level])
             grid, motion = grids[level], 0.0
             for plan in LAST_PASSES if level == 0 else LEVEL_PASSES:
                 trusted, matched = 0.0, torch.ones_like(z, dtype=torch.bool)
@@ -234,22 +264,22 @@ class _Sweep:
                 motion = motion or self._motion(level, grid, z)
                 if not is_coarsest:  # planes know no relief yet
                     reach = LEVEL_PASSES[0].reach_px / motion
-                    side = self.options.tile_side
+                    side = self.tiles.sparse
                     z = reselect(evaluator, grid, z, matched, reach, trusted, tile_side=side)
                     occlusion = self._occlusion(z, grid, level)
                 if plan.cubic:
-                    evaluator = self._evaluator(level, cubic=True)
+                    evaluator = self._evaluator(self.levels[level], cubic=True)
                 step = plan.step_px / motion
                 estimate = refine(
                     evaluator,
                     *(grid, z, occlusion, plan, step, self._advance),
-                    tile_side=self.options.tile_side,
+                    tile_side=self.tiles.full,
                 )
                 if plan is LAST_PASSES[-1]:
                     z, _, again = overshot(estimate, plan, grid.spacing, z, known)
                     refine_again(
                         *(evaluator, grid, z, occlusion, plan, step, estimate, again),
-                        tile_side=self.options.tile_side,
+                        tile_side=self.tiles.sparse,
                     )
                 previous, rode_on = plan, grid.spacing
         assert estimate is not None  # noqa: S101  (there is at least one level)
@@ -269,10 +299,11 @@ class _Sweep:
             median_gsd(self.views.views, z) * 2 ** (self.level_count - 1) for z in widest
         )
         grid = grid_over(box, top)
-        heights = plane_heights(self.levels[-1], grid, widest, RANGE_STEP_PX)
+        heights = plane_heights(self.planning, grid, widest, RANGE_STEP_PX)
         growth = (bottom - top) / (widest[1] - widest[0])
         spacings = [top + growth * (z - widest[0]) for z in heights]
-        found = find_height_range(self.coarsest, grid, heights, spacings, self._advance)
+        evaluator = self._evaluator(self.planning)
+        found = find_height_range(evaluator, grid, heights, spacings, self._advance)
         if given is not None:
             return HeightRange(*given, sum(given) / 2 if found is None else found.typical)
         if found is None:
@@ -295,12 +326,9 @@ class _Sweep:
         while factor < 4 and min(z.shape) > 8:
             z, factor = halve(z), factor * 2
         coarse = grid.coarser(factor)
-        blocked = in_parallel(
-            lambda view: hidden_cells(z, coarse, view.model),
-            self.levels[level],
-            self.coarsest.workers,
-        )
-        return Occlusion(torch.stack(list(blocked)), factor)
+        models = [view.model for view in self.levels[level]]
+        blocked = hidden_cells(z, coarse, models, workers=self.coarsest.workers)
+        return Occlusion(blocked, factor)
 
     def _finish(self, grid: Grid, estimate: Estimate, occlusion: Occlusion | None) -> HeightMap:
         z, sigma, confidence = final_heights(estimate, LAST_PASSES[-1], grid.spacing)
@@ -314,21 +342,18 @@ class _Sweep:
             view_count=torch.where(torch.isfinite(z), estimate.view_count, 0),
             color=orthophoto(
                 *(self.views, grid, z, occlusion),
-                tile_side=self.options.tile_side,
+                tile_side=self.tiles.full,
                 workers=self.options.workers,
             ),
         )
 
     def _expect(self, grids: list[Grid]) -> None:
         """Count the steps of work that lie ahead."""
-        tiles = [sum(1 for _ in split(grid, self.options.tile_side)) for grid in grids]
+        tiles = [sum(1 for _ in split(grid, self.tiles.full)) for grid in grids]
         passes = [len(LAST_PASSES)] + [len(LEVEL_PASSES)] * (len(grids) - 1)
-        coarse = sum(1 for _ in split(grids[-1], self._coarse_tile_side()))
+        coarse = sum(1 for _ in split(grids[-1], self.tiles.coarse))
         ahead = coarse + sum(t * p for t, p in zip(tiles, passes, strict=True))
         self.total = self.done + ahead
-
-    def _coarse_tile_side(self) -> int:
-        return min(COARSE_TILE_SIDE, self.options.tile_side)
 
     def _advance(self) -> None:
         self.done += 1

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..numerics.pyramid import LevelView
+from ..numerics.pyramid import LevelView, last_pixels
+from ..projection import ProjectionRig
 from .grid import Grid
 
 _PROBES = 9
@@ -85,29 +86,23 @@ def tile_points(grid: Grid, tile: Tile, z: Tensor, margin: int) -> Tensor:
     return torch.stack([x.expand(z.shape), y[:, None].expand(z.shape), z], dim=-1)
 
 
-def views_of(views: Sequence[LevelView], points: Tensor) -> list[int]:
+def views_of(views: Sequence[LevelView], cameras: ProjectionRig, points: Tensor) -> list[int]:
     """Views whose image may contain any of a tile's points (a superset, quickly found).
 
     Args:
         views: All views of a level.
+        cameras: Theirs.
         points: One surface or a stack of them over the same cells, shape (..., H, W, 3).
     """
-    rows = torch.linspace(0, points.shape[-3] - 1, _PROBES).round().long()
-    columns = torch.linspace(0, points.shape[-2] - 1, _PROBES).round().long()
+    rows = torch.linspace(0, points.shape[-3] - 1, _PROBES).round().long().to(points.device)
+    columns = torch.linspace(0, points.shape[-2] - 1, _PROBES).round().long().to(points.device)
     plan = points.reshape(-1, *points.shape[-3:])[0][rows][:, columns, :2]
     heights = (points[..., 2].min(), points[..., 2].max())
     probes = torch.cat([torch.cat([plan, z.expand(*plan.shape[:2], 1)], dim=-1) for z in heights])
-    found = []
-    for index, view in enumerate(views):
-        pixels, valid = view.model.project(probes)
-        pixels = pixels[valid]
-        if len(pixels) == 0:
-            continue
-        low, high = pixels.amin(0), pixels.amax(0)
-        width, height = view.size
-        # One probe distance of slack: between probes the outline may bulge.
-        slack = (high - low) / (_PROBES - 1)
-        limit = high.new_tensor([width - 1, height - 1])
-        if bool((high + slack >= 0).all()) and bool((low - slack <= limit).all()):
-            found.append(index)
-    return found
+    pixels, _, valid = cameras.project_along(probes.reshape(-1, 3), probes.new_tensor([0, 0, 1]))
+    low = torch.where(valid[..., None], pixels, torch.inf).amin(1)
+    high = torch.where(valid[..., None], pixels, -torch.inf).amax(1)
+    # One probe distance of slack: between probes the outline may bulge.
+    slack = (high - low) / (_PROBES - 1)
+    reached = (high + slack >= 0) & (low - slack <= last_pixels(views, pixels))
+    return reached.all(-1).nonzero().flatten().tolist()

@@ -8,13 +8,14 @@ leaves the water.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..numerics.acceleration import has_kernels
+from ..numerics.acceleration import has_kernels, in_parallel
 from ..numerics.filters import fill_gaps
 from ..projection import RefractiveProjectionModel
 from .grid import Grid
@@ -57,11 +58,11 @@ def surface_at(z: Tensor, grid: Grid, x: Tensor, y: Tensor) -> Tensor:
     Args:
         z: shape (rows, columns); NaN spreads to its neighbours.
         grid: Of ``z``.
-        x: World X, shape (h, w), metres.
-        y: World Y, shape (h, w), metres.
+        x: World X, shape (..., w), metres.
+        y: World Y, same shape, metres.
 
     Returns:
-        shape (h, w).
+        Same shape.
     """
     column = (x - grid.x0) / grid.spacing
     row = (y - grid.y0) / grid.spacing
@@ -70,59 +71,76 @@ def surface_at(z: Tensor, grid: Grid, x: Tensor, y: Tensor) -> Tensor:
     )
     return torch.nn.functional.grid_sample(
         z[None, None],
-        sampling[None].to(z),
+        sampling.reshape(1, -1, x.shape[-1], 2).to(z),
         mode="bilinear",
         padding_mode="border",
         align_corners=False,
-    )[0, 0]
+    ).reshape(x.shape)
 
 
-def hidden_cells(z: Tensor, grid: Grid, model: RefractiveProjectionModel) -> Tensor:
-    """Cells whose way to the camera is blocked by the surface itself.
+def hidden_cells(
+    z: Tensor, grid: Grid, models: Sequence[RefractiveProjectionModel], *, workers: int = 1
+) -> Tensor:
+    """Cells whose way to a camera is blocked by the surface itself.
 
     Args:
         z: Height map without gaps, shape (rows, columns), metres.
         grid: Of ``z``.
-        model: Of the camera.
+        models: Of the cameras.
+        workers: Threads that share the cameras out among them.
 
     Returns:
-        shape (rows, columns), bool.
+        shape (M, rows, columns), bool.
     """
     x, y = grid.axes(z)
-    clearance = _CLEARANCE_CELLS * grid.spacing
     points = torch.stack(
         [x.expand(grid.shape), y[:, None].expand(grid.shape), z], dim=-1
     ).contiguous()
-    pixels, visible = model.project(points)
-    _, direction = model.cast_ray(torch.nan_to_num(pixels))
-    lean = -direction[..., :2] / direction[..., 2:]  # horizontal motion per metre of rise
-    top = float(z.min())
-    if has_kernels(z):
-        from .ray_kernels import hide
 
+    def seen_from(model: RefractiveProjectionModel) -> tuple[Tensor, Tensor]:
+        """Rays' horizontal motion per metre of rise, and cells that no other surface hides."""
+        pixels, visible = model.project(points)
+        _, direction = model.cast_ray(torch.nan_to_num(pixels))
+        return -direction[..., :2] / direction[..., 2:], visible
+
+    if not has_kernels(z):
+        leans, visible = (torch.stack(maps) for maps in zip(*map(seen_from, models), strict=True))
+        return _hidden_along(z, grid, points, leans) & visible
+    from .ray_kernels import hide
+
+    highest, top = _highest(z).contiguous().numpy(), np.float32(z.min())
+    clearance = _CLEARANCE_CELLS * grid.spacing
+
+    def hidden_from(model: RefractiveProjectionModel) -> Tensor:
+        lean, visible = seen_from(model)
         hidden = torch.empty(grid.shape, dtype=torch.bool)
         hide(
-            *(x.contiguous().numpy() for x in (z, _highest(z), lean)),
-            *(np.float32(value) for value in (grid.spacing, top, clearance)),
+            *(z.contiguous().numpy(), highest, lean.contiguous().numpy()),
+            *(np.float32(grid.spacing), top, np.float32(clearance)),
             hidden.numpy(),
         )
         return hidden & visible
+
+    return torch.stack(list(in_parallel(hidden_from, models, workers)))
+
+
+def _hidden_along(z: Tensor, grid: Grid, points: Tensor, lean: Tensor) -> Tensor:
+    """Cells above whose rays, shape (M, rows, columns, 2), the surface rises."""
+    top = float(z.min())
     reach = float(z.max()) - top
-    steepest = float(torch.nan_to_num(lean).norm(dim=-1).max())
+    steepness = lean.norm(dim=-1)
+    steepest = float(steepness.nan_to_num(0.0).max())
     steps = math.ceil(reach * max(steepest, 1e-3) / grid.spacing)
-    hidden = torch.zeros(grid.shape, dtype=torch.bool, device=z.device)
+    # The same horizontal distance for every cell, so that no cell on the way is skipped.
+    rise = grid.spacing / steepness.clamp(min=1e-3)
+    motion = lean * rise[..., None]
+    lowest = z - _CLEARANCE_CELLS * grid.spacing
+    hidden = torch.zeros_like(rise, dtype=torch.bool)
     for step in range(1, steps + 1):
-        # The same horizontal distance for every cell, so that no cell on the way is skipped.
-        rise = step * grid.spacing / lean.norm(dim=-1).clamp(min=1e-3)
-        ray_z = z - rise
-        above = surface_at(
-            z,
-            grid,
-            points[..., 0] + lean[..., 0] * rise,
-            points[..., 1] + lean[..., 1] * rise,
-        )
-        hidden |= (above < ray_z - clearance) & (ray_z >= top)
-    return hidden & visible
+        at = points[..., :2] + step * motion
+        above = surface_at(z, grid, at[..., 0], at[..., 1])
+        hidden |= (above < lowest - step * rise) & (z - step * rise >= top)
+    return hidden
 
 
 def _highest(z: Tensor) -> Tensor:
