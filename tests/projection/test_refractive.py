@@ -312,6 +312,19 @@ def test_a_rig_projects_into_each_of_its_cameras(n_water: float) -> None:
     assert torch.allclose(rig.project_along(points, each)[1][0], along_each, rtol=1e-9)
 
 
+@pytest.mark.parametrize("n_water", [1.0, 1.333])
+def test_a_rig_knows_the_rays_to_points(n_water: float) -> None:
+    models = [camera(normal=normal, n_water=n_water) for normal in (VERTICAL, TILTED)]
+    points = underwater_points(60)
+    rays, valid = ProjectionRig(models).rays_to(points)
+    assert valid.all()
+    for model, ray in zip(models, rays, strict=True):
+        origin, direction = model.cast_ray(model.project(points)[0])
+        assert torch.allclose(ray / ray.norm(dim=-1, keepdim=True), direction, atol=1e-8)
+        if n_water > 1:
+            assert torch.allclose(points - ray, origin, atol=1e-8)
+
+
 def test_a_rig_looks_through_one_water() -> None:
     with pytest.raises(CalibrationError, match="expected one pair for all of them"):
         ProjectionRig([camera(n_water=1.333), camera(n_water=1.34)])

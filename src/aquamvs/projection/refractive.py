@@ -358,6 +358,30 @@ class ProjectionRig:
         optics = self._optics.each(lambda values: values.to(points))
         return _along(optics, points, direction.to(points).reshape(-1, 3))
 
+    def rays_to(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """From where the cameras' rays enter the water (in air: from the cameras) to points.
+
+        Args:
+            points: World frame, shape (..., 3), metres.
+
+        Returns:
+            Vectors, shape (M, ..., 3), metres, and :meth:`project_along`'s mask, shape (M, ...).
+        """
+        optics = self._optics.each(lambda values: values.to(points))
+        flat = _flatten(points)
+        path = _trace(optics, flat)
+        _, valid = _pixels(path)
+        vector = torch.stack([flat[:, i] - optics.centre[i] for i in range(3)], dim=-1)
+        if path.bend is not None:
+            # The ray enters the water h below the camera and w h e beside it, with the offset
+            # e + level * down and h the height: what is left is what the point lies beyond that.
+            _, _, level, _, _, w = path.bend
+            up = -optics.rows[3].movedim(0, -1)
+            beside = (1 - w * optics.height)[..., None] * vector
+            vector = beside + (optics.height * (1 - w * level))[..., None] * up
+        around = points.shape[:-1]
+        return vector.reshape((len(self), *around, 3)), valid.reshape((len(self), *around))
+
 
 class _Optics(NamedTuple):
     """What projection needs of one camera, or of M: then with two more axes, (M, 1).

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..numerics.acceleration import has_kernels, in_parallel
 from ..numerics.filters import fill_gaps
-from ..projection import RefractiveProjectionModel
+from ..projection import ProjectionRig, RefractiveProjectionModel
 from .grid import Grid
 from .tiles import Tile
 
@@ -97,29 +97,28 @@ def hidden_cells(
         [x.expand(grid.shape), y[:, None].expand(grid.shape), z], dim=-1
     ).contiguous()
 
-    def seen_from(model: RefractiveProjectionModel) -> tuple[Tensor, Tensor]:
-        """Rays' horizontal motion per metre of rise, and cells that no other surface hides."""
-        pixels, visible = model.project(points)
-        _, direction = model.cast_ray(torch.nan_to_num(pixels))
-        return -direction[..., :2] / direction[..., 2:], visible
+    def leans(some: Sequence[RefractiveProjectionModel]) -> tuple[Tensor, Tensor]:
+        """Rays' horizontal motion per metre of rise, and cells whose ray enters the camera."""
+        ray, visible = ProjectionRig(some).rays_to(points)
+        return -ray[..., :2] / ray[..., 2:], visible
 
     if not has_kernels(z):
-        leans, visible = (torch.stack(maps) for maps in zip(*map(seen_from, models), strict=True))
-        return _hidden_along(z, grid, points, leans) & visible
+        lean, visible = leans(models)
+        return _hidden_along(z, grid, points, lean) & visible
     from .ray_kernels import hide
 
     highest, top = _highest(z).contiguous().numpy(), np.float32(z.min())
     clearance = _CLEARANCE_CELLS * grid.spacing
 
     def hidden_from(model: RefractiveProjectionModel) -> Tensor:
-        lean, visible = seen_from(model)
+        lean, visible = leans([model])
         hidden = torch.empty(grid.shape, dtype=torch.bool)
         hide(
-            *(z.contiguous().numpy(), highest, lean.contiguous().numpy()),
+            *(z.contiguous().numpy(), highest, lean[0].contiguous().numpy()),
             *(np.float32(grid.spacing), top, np.float32(clearance)),
             hidden.numpy(),
         )
-        return hidden & visible
+        return hidden & visible[0]
 
     return torch.stack(list(in_parallel(hidden_from, models, workers)))
 
