@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from ..numerics.acceleration import in_parallel, worker_count
+from ..numerics.acceleration import at_once, in_parallel, worker_count
 from ..pixels import pixel_grid
 from ..types import DepthMap, HeightMap, UndistortedViews, View
 from .grid import Grid
 from .visibility import SurfaceRays
 
 _ROWS_AT_ONCE = 128
-"""Image rows whose rays are followed together: bounds memory."""
+"""Image rows whose rays a processor follows together: bounds memory."""
+_RAY_BYTES = 240
+"""Memory that tensor operations need for each of them."""
 
 
 def depth_maps_from_surface(
@@ -50,8 +52,9 @@ def _depth_map(height_map: HeightMap, rays: SurfaceRays, view: View) -> DepthMap
     maps = height_map.z.new_empty(3, *view.mask.shape)
     pixels = pixel_grid(view.size, device=height_map.z.device)
     with torch.inference_mode():
-        for start in range(0, len(pixels), _ROWS_AT_ONCE):
-            rows = slice(start, start + _ROWS_AT_ONCE)
+        count = at_once(pixels.device, _ROWS_AT_ONCE, _RAY_BYTES * view.size[0])
+        for start in range(0, len(pixels), count):
+            rows = slice(start, start + count)
             origin, direction = view.model.cast_ray(pixels[rows])
             depth, cell = rays.meet(origin, direction)
             known = view.mask[rows] & (cell >= 0)
