@@ -21,7 +21,7 @@ from .loop import Run, Schedule, save_weights, train
 WEIGHTS = "roma-bundled.safetensors"
 
 _SCHEDULE = Schedule(
-    steps=1400, learning_rate=1e-3, warmup=50, average=0.995, save_every=50, report_every=25
+    steps=6000, learning_rate=1e-3, warmup=50, average=0.995, save_every=50, report_every=25
 )
 _PAIRS_PER_STEP = 2
 
