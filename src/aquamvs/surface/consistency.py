@@ -106,16 +106,17 @@ def resample(
     area = torch.where(valid & inside_images(able, pixels), _pixels_per_cell(pixels), 0.0)
     # Beyond its border an image continues, so that windows there hold no foreign values.
     pixels = torch.where(valid[..., None], pixels, 0.0)
-    for view, at, seen in zip(able, pixels, area, strict=True):
+    for view, at, own in zip(able, pixels, area, strict=True):
         if view.usable is not None:
             usable = sample(view.usable.to(points)[None, None], at)[..., 0, :, :]
-            seen.masked_fill_(usable <= USABLE, 0.0)
+            own.masked_fill_(usable <= USABLE, 0.0)
     seen = (area > LEAST_PIXELS_PER_CELL**2 * area.amax(0).clamp(max=1.0)).to(points)
     sharp = seen.flatten(1).any(1)
-    if int(sharp.sum()) < 2:
+    found = [i for i, chosen in zip(candidates, sharp.tolist(), strict=True) if chosen]
+    if len(found) < 2:
         return None
     return Resampled(
-        [i for i, chosen in zip(candidates, sharp.tolist(), strict=True) if chosen],
+        found,
         pixels[sharp],
         torch.where(valid[..., None], rate, 0.0)[sharp],
         seen[sharp],
