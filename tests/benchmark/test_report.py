@@ -74,7 +74,7 @@ def full_row() -> PathwayResult:
         ),
         output_dir=Path("out/benchmark/lightglue_full"),
         peak_memory_mb=3012.0,
-        weights="bundled",
+        weights="LightGlue (bundled)",
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import socket
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ def test_a_pathway_that_cannot_run_is_a_failed_row_with_its_reason(
     assert math.isnan(row.cloud_density)
     assert row.accuracy is None
     assert row.error.split(",")[0] in " ".join(format_console_table(result).split())
+    assert row.weights == "RoMa v2 (official)"
 
 
 def test_reports_and_results_lie_where_the_contract_says(result: BenchmarkResult) -> None:
@@ -74,6 +76,32 @@ def test_reports_and_results_lie_where_the_contract_says(result: BenchmarkResult
     assert "<script" not in html
     assert "Surface sweep" in html
     assert result.machine["processor"] in html
+
+
+def test_the_four_matcher_pathways_finish_without_a_network(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("AQUAMVS_CACHE", str(tmp_path / "empty"))
+    config = tiny_dataset / "few_pairs.yaml"
+    text = (tiny_dataset / "config.yaml").read_text()
+    config.write_text(text + "sparse_matching: {num_neighbors: 1, include_center: false}\n")
+    names = ["LightGlue + sparse", "LightGlue + full", "RoMa + sparse", "RoMa + full"]
+    result = run_benchmark(config, pathways=names, output_dir=tmp_path)
+    assert [(row.pathway_name, row.error) for row in result.results] == [
+        (name, None) for name in names
+    ]
+    labels = [row.weights for row in result.results]
+    assert labels == ["LightGlue (bundled)"] * 2 + ["RoMa-style (bundled)"] * 2
+    for text in (format_console_table(result), (result.output_dir / "benchmark.html").read_text()):
+        assert all(label in text for label in labels)
+    for row in result.results:
+        assert row.output_dir is not None
+        report = json.loads((row.output_dir / "report.json").read_text())
+        assert report["weights"] == row.weights
 
 
 def test_unknown_pathways_and_frames_are_refused_before_work(

@@ -14,7 +14,13 @@ from aquamvs import Pipeline, PipelineConfig
 from aquamvs.errors import AquaMVSError, CalibrationError, ConfigError, DataError
 from aquamvs.io import load_depth_map, load_height_map, load_mesh, load_point_cloud
 from aquamvs.pathways import PATHWAYS, PipelineMode, Stage
-from aquamvs.pipeline import FrameFolder, StageRecorder, finished_height_maps, reconstruct
+from aquamvs.pipeline import (
+    FrameFolder,
+    StageRecorder,
+    finished_height_maps,
+    reconstruct,
+    weights_label,
+)
 from aquamvs.pipeline.colors import normalize_colors
 from aquamvs.types import FrameSet
 
@@ -235,6 +241,32 @@ def test_the_table_names_every_pathway_once() -> None:
     assert len(set(slugs)) == len(slugs)
     assert {"LightGlue + sparse", "LightGlue + full", "RoMa + sparse", "RoMa + full"} < set(names)
     assert "Surface sweep" in names
+
+
+@pytest.mark.parametrize(
+    ("values", "label"),
+    [
+        ({"pipeline_mode": "surface"}, None),
+        ({"matcher_type": "sift"}, None),
+        ({}, "LightGlue (bundled)"),
+        ({"sparse_matching": {"weights": "official"}}, "LightGlue (ALIKED, official)"),
+        (
+            {"sparse_matching": {"weights": "trained/reef", "extractor_type": "disk"}},
+            "LightGlue (DISK, reef)",
+        ),
+        ({"matcher_type": "roma"}, "RoMa-style (bundled)"),
+        (
+            {"matcher_type": "roma", "dense_matching": {"weights": "official"}},
+            "RoMa v2 (official)",
+        ),
+    ],
+)
+def test_reports_name_the_network_and_its_weights(
+    dataset: Path, values: dict[str, object], label: str | None
+) -> None:
+    base = {"pipeline_mode": "sparse", "matcher_type": "lightglue"}
+    config = configured(dataset, **{**base, **values})
+    assert weights_label(config) == label
 
 
 def test_a_frame_that_one_camera_lacks_is_reported_and_does_not_stop_the_others(

@@ -1,5 +1,6 @@
 """Figures hold what they say they show, survive empty input, and leave no trace."""
 
+import dataclasses
 import io
 import itertools
 import subprocess
@@ -209,6 +210,23 @@ def test_accuracy_stands_in_units_of_the_limit() -> None:
     assert "Depth maps" in shown
     assert "Height map" not in shown
     assert "failed" in shown
+
+
+@pytest.mark.parametrize("plot", [plot_runtime_and_points, plot_stage_times, plot_accuracy])
+def test_benchmark_figures_name_the_weights_and_rows_do_not_overlap(plot) -> None:
+    rows = [
+        dataclasses.replace(good("LightGlue + full"), weights="LightGlue (bundled)"),
+        good("Surface sweep"),
+        dataclasses.replace(good("RoMa + full"), weights="RoMa-style (bundled)"),
+    ]
+    figure = plot(benchmark(*rows))
+    shown = texts(figure)
+    assert "LightGlue + full\nLightGlue (bundled)" in shown
+    assert "RoMa + full\nRoMa-style (bundled)" in shown
+    renderer = figure.canvas.get_renderer()
+    labels = [label.get_window_extent(renderer) for label in figure.axes[0].get_yticklabels()]
+    assert all(below.y1 < above.y0 for above, below in itertools.pairwise(labels))
+    assert all(label.x0 >= 0 for label in labels)
 
 
 @pytest.mark.parametrize("plot", [plot_runtime_and_points, plot_stage_times, plot_accuracy])

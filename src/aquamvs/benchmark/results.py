@@ -129,7 +129,8 @@ class PathwayResult:
         accuracy: Comparison with ground truth; None without.
         output_dir: Where its files are; None when it wrote none.
         peak_memory_mb: Largest resident memory of the process, megabytes; NaN when not measured.
-        weights: Network weights that it used, such as ``bundled``; None when it needs none.
+        weights: Network and weights that it used, such as ``LightGlue (bundled)``; None when it
+            needs none.
 
     Example:
         >>> row = result.results[0]
@@ -155,6 +156,11 @@ class PathwayResult:
     def ok(self) -> bool:
         """Whether the pathway ended with a result."""
         return self.status is Status.OK
+
+    @property
+    def title(self) -> str:
+        """The pathway's name and, on a line of its own, network and weights: for figures."""
+        return "\n".join(filter(None, (self.pathway_name, self.weights)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

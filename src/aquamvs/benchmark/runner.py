@@ -108,7 +108,7 @@ def run_benchmark(
         told = no_progress if progress is None else progress(pathway)
         row, result = _run_pathway(config, pathway, frame, root, truth, told)
         rows.append(row)
-        exhibits.add(pathway, result)
+        exhibits.add(pathway, row, result)
     outcome = BenchmarkResult(
         results=rows,
         frame=frame,
@@ -143,10 +143,11 @@ def _run_pathway(
     if pathway.matcher_type is not None:
         update["matcher_type"] = pathway.matcher_type
     own = config.model_copy(update=update)
-    label = None if pathway.matcher_type is None else weights_label(own)
+    label = None
     if config.runtime.device == "cpu":
         compile_kernels(pathway.pipeline_mode)
     try:
+        label = weights_label(own)
         result = Pipeline(own).run_frame(frame, output_dir=folder, progress=progress)
     except AquaMVSError as error:
         row = PathwayResult(
@@ -177,16 +178,16 @@ class _Exhibits:
         self._depth_maps: dict[str, DepthMap | None] = {}
         self._height_map: HeightMap | None = None
 
-    def add(self, pathway: Pathway, result: FrameResult | None) -> None:
+    def add(self, pathway: Pathway, row: PathwayResult, result: FrameResult | None) -> None:
         """Keep one camera's depth map and the height map."""
         if result is not None:
             maps = {m.camera: m for m in result.reconstruction.depth_maps}
             if maps:
                 self._camera = self._camera or list(maps)[len(maps) // 2]
-                self._depth_maps[pathway.name] = maps[self._camera]
+                self._depth_maps[row.title] = maps[self._camera]
             self._height_map = result.reconstruction.height_map or self._height_map
         if result is None and Stage.DEPTH_ESTIMATION in pathway.stages:
-            self._depth_maps[pathway.name] = None
+            self._depth_maps[row.title] = None
 
     def figures(self) -> dict[str, Figure]:
         """Figures by caption."""

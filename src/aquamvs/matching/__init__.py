@@ -1,7 +1,7 @@
 """Matching: pairs of views, guided sparse matchers, dense matchers, and their weights."""
 
 from .base import DenseMatcher, Features, SparseMatcher
-from .bundled import BUNDLED, OFFICIAL, bundled_card
+from .bundled import BUNDLED, OFFICIAL, ROMA_STYLE, bundled_card
 from .extractors import DetectionOptions, ExtractorType
 from .guidance import (
     Guidance,
@@ -14,7 +14,7 @@ from .lightglue import LightGlueMatcher, LightGlueOptions
 from .pairs import Pair, select_pairs, unordered_pairs
 from .registry import MATCHERS, MatcherEntry, MatcherOptions, create_matcher
 from .roma import RomaMatcher, RomaOptions, RomaSetting
-from .roma_bundled import ROMA_STYLE, BundledRomaMatcher
+from .roma_bundled import BundledRomaMatcher
 from .sift import SiftMatcher, SiftOptions
 from .stage import match_dense, match_sparse
 from .warps import guide_warp, mask_warp, warp_to_matches

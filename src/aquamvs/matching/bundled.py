@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from ..errors import WeightsError
@@ -14,8 +16,14 @@ BUNDLED: Final = "bundled"
 OFFICIAL: Final = "official"
 """Name, likewise, of the weights that a network's authors publish."""
 
-BUNDLED_MODELS: Final = ("lightglue", "roma")
-"""Models that have bundled weights; each has a file of tensors and a model card beside it."""
+ROMA_STYLE: Final = f"RoMa-style ({BUNDLED})"
+"""What reports call the bundled network: it has RoMa's form, and neither its size nor its data."""
+
+BUNDLED_MODELS: Final[Mapping[str, str]] = MappingProxyType(
+    {"lightglue": f"LightGlue ({BUNDLED})", "roma": ROMA_STYLE}
+)
+"""Models that have bundled weights, and what reports call them; each has a file of tensors and a
+model card beside it."""
 
 
 def bundled_file(model: str) -> Path:

@@ -92,6 +92,12 @@ class LightGlueOptions:
         return self.weights == BUNDLED
 
     @property
+    def label(self) -> str:
+        """The matcher and its weights, as reports name them."""
+        features = "" if self.is_bundled else f"{EXTRACTORS[self.features].label}, "
+        return f"LightGlue ({features}{Path(self.weights).name})"  # a word, or the user's folder
+
+    @property
     def features(self) -> ExtractorType:
         """The extractor, chosen where it was left open."""
         if self.extractor is not None:
@@ -150,9 +156,7 @@ class LightGlueMatcher(SparseMatcher):
     ) -> None:
         self.options, self.device = options, device
         self._extractor, self._network = extractor, network
-        origin = "official" if options.weights == OFFICIAL else "from file"
-        spec = EXTRACTORS[options.features]
-        self.label = f"LightGlue ({BUNDLED if options.is_bundled else f'{spec.label}, {origin}'})"
+        self.label = options.label
 
     @classmethod
     def create(

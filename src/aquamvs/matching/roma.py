@@ -18,7 +18,7 @@ from ..errors import ConfigError, WeightsError
 from ..pixels import from_normalized
 from ..types import View, Warp
 from .base import DenseMatcher
-from .bundled import BUNDLED, OFFICIAL, bundled_file
+from .bundled import BUNDLED, OFFICIAL, ROMA_STYLE, bundled_file
 from .checkpoints import load_strictly, read_tensors
 from .guidance import Guidance
 from .roma_bundled import BundledRomaMatcher, load_bundled_roma
@@ -76,6 +76,13 @@ class RomaOptions:
                 f"setting is {str(self.setting)!r}, but the bundled network has one resolution; "
                 "leave it out, or set weights to `official` or to RoMa v2's checkpoint"
             )
+
+    @property
+    def label(self) -> str:
+        """The matcher and its weights, as reports name them."""
+        if self.weights == BUNDLED:
+            return ROMA_STYLE
+        return _romav2_label(Path(self.weights).name)  # a word, or the user's file or folder
 
 
 def create_roma(
@@ -145,7 +152,7 @@ class RomaMatcher(DenseMatcher):
         guidance: Guidance | None = None,
     ) -> None:
         self._model, self.device, self.guidance = model, torch.device(device), guidance
-        self.label = f"RoMa v2 ({weights_label})"
+        self.label = _romav2_label(weights_label)
 
     @classmethod
     def create(
@@ -178,7 +185,7 @@ class RomaMatcher(DenseMatcher):
             RomaSetting.PRECISE if device.type == "cuda" else RomaSetting.FAST
         )
         model = load_romav2(path, setting)
-        label = OFFICIAL if is_official else "from file"
+        label = Path(options.weights).name
         return cls(model, device=device, weights_label=label, guidance=options.guidance)
 
     def match(self, reference: View, source: View) -> Warp:
@@ -201,6 +208,10 @@ class RomaMatcher(DenseMatcher):
 
     def _input(self, view: View) -> Tensor:
         return view.image.permute(2, 0, 1)[None].to(self.device)
+
+
+def _romav2_label(weights: str) -> str:
+    return f"RoMa v2 ({weights})"
 
 
 def require_romav2(device: torch.device) -> None:

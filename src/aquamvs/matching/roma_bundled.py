@@ -28,7 +28,7 @@ from .alignment import (
     resample,
 )
 from .base import DenseMatcher
-from .bundled import BUNDLED
+from .bundled import ROMA_STYLE
 from .checkpoints import load_strictly, read_tensors
 from .dense_network import (
     COARSE_STRIDE,
@@ -41,9 +41,6 @@ from .dense_network import (
 from .guidance import Guidance
 from .polish import polish_motion
 from .warps import guide_warp, mask_warp
-
-ROMA_STYLE: Final = f"RoMa-style ({BUNDLED})"
-"""What reports call the bundled network: it has RoMa's form, and neither its size nor its data."""
 
 SMALL_SIDE: Final = 256
 """Longer side of the images in which matching is global, px."""

@@ -18,7 +18,7 @@ from typing import Final
 from ..errors import WeightsError
 from ..io import CACHE_VARIABLE, cache_folder
 from ..io.cache import failure_reason
-from .bundled import BUNDLED, BUNDLED_MODELS, bundled_file
+from .bundled import BUNDLED_MODELS, bundled_file
 
 _TIMEOUT_S = 30
 """Longest wait for a connection or for the next bytes; a slow download may take longer."""
@@ -170,13 +170,8 @@ def weights_table() -> str:
     """What is present, as text for a terminal: bundled weights first, then the official ones."""
     rows = [("weights", "MB", "state", "licence")]
     rows += [
-        (
-            f"{model} ({BUNDLED})",
-            f"{bundled_file(model).stat().st_size / 1e6:.1f}",
-            "present",
-            "MIT",
-        )
-        for model in BUNDLED_MODELS
+        (label, f"{bundled_file(model).stat().st_size / 1e6:.1f}", "present", "MIT")
+        for model, label in BUNDLED_MODELS.items()
     ]
     rows += [
         (s.file.name, f"{s.file.size_mb:.1f}", _state(s), s.file.licence) for s in list_weights()

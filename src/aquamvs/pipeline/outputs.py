@@ -212,6 +212,7 @@ def write_report(
     frame: int,
     fingerprint: str,
     pathway: str,
+    weights: str | None,
     timing: Timing,
     result: Reconstruction,
 ) -> None:
@@ -225,6 +226,7 @@ def write_report(
         {
             "frame": frame,
             "pathway": pathway,
+            "weights": weights,
             "fingerprint": fingerprint,
             "versions": versions(),
             "timing": timing_as_dict(timing),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from ..config import PipelineConfig
@@ -19,10 +18,7 @@ from ..fusion import (
     fuse,
 )
 from ..matching import (
-    BUNDLED,
     MATCHERS,
-    OFFICIAL,
-    ROMA_STYLE,
     DenseMatcher,
     DetectionOptions,
     ExtractorType,
@@ -205,20 +201,22 @@ def triangulation_options(config: PipelineConfig) -> TriangulationOptions:
 
 
 def weights_label(config: PipelineConfig) -> str | None:
-    """Network weights that the configured matcher uses, as reports name them.
+    """Network and weights of the configured pathway, as reports name them; None without a network.
+
+    Raises:
+        ConfigError: Matcher, extractor and weights do not fit.
 
     Example:
         >>> from aquamvs.pipeline import weights_label
         >>> weights_label(config) is None  # the surface sweep has no network
         True
+        >>> weights_label(config.model_copy(update={"pipeline_mode": "sparse"}))
+        'LightGlue (bundled)'
     """
-    if config.matcher_type is MatcherType.SIFT:
+    if config.pipeline_mode is PipelineMode.SURFACE:
         return None
-    sparse = config.matcher_type is MatcherType.LIGHTGLUE
-    weights = config.sparse_matching.weights if sparse else config.dense_matching.weights
-    if not sparse and weights == BUNDLED:
-        return ROMA_STYLE
-    return weights if weights in (BUNDLED, OFFICIAL) else Path(weights).name
+    options = matcher_options(config)
+    return None if isinstance(options, SiftOptions) else options.label
 
 
 def _counted(items: Iterable[_T], stage: Stage, total: int, progress: Progress) -> Iterator[_T]:

@@ -16,7 +16,14 @@ from ..types import UndistortedViews
 from .inputs import Inputs, open_inputs
 from .memory import MemoryPrediction, predict_memory
 from .outputs import FrameFolder, frame_folder, is_finished, write_frame, write_report
-from .reconstruct import Progress, Reconstruction, check_settings, no_progress, reconstruct
+from .reconstruct import (
+    Progress,
+    Reconstruction,
+    check_settings,
+    no_progress,
+    reconstruct,
+    weights_label,
+)
 from .timing import StageRecorder, Timing
 
 _LOGGER = logging.getLogger(__name__)
@@ -286,6 +293,7 @@ class Pipeline:
             frame=frame,
             fingerprint=self.inputs.fingerprint,
             pathway=self.config.pathway.name,
+            weights=weights_label(self.config),
             timing=recorder.timing,
             result=result,
         )

@@ -162,7 +162,7 @@ def _surface(row: PathwayResult, kind: str) -> SurfaceAccuracy | None:
 
 
 def _name_rows(axes: Axes, rows: Sequence[PathwayResult]) -> None:
-    axes.set_yticks(range(len(rows)), [row.pathway_name for row in rows])
+    axes.set_yticks(range(len(rows)), [row.title for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     bare(axes)
