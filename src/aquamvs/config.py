@@ -99,6 +99,20 @@ def _usable(path: Path) -> Path:
 Place = Annotated[Path, AfterValidator(_usable)]
 """A path of the configuration; ``~`` stands for the user's home folder."""
 
+_PUBLISHED_WEIGHTS = ("bundled", "official")
+"""Values of ``weights`` that are no path."""
+
+
+def _usable_weights(value: str) -> str:
+    if value in _PUBLISHED_WEIGHTS:
+        return value
+    usable = str(_usable(Path(value)))
+    return f"./{usable}" if usable in _PUBLISHED_WEIGHTS else usable
+
+
+Weights = Annotated[str, AfterValidator(_usable_weights)]
+"""A network's weights: those of AquaMVS, those of its authors, or a path to one's own."""
+
 Coordinate = Annotated[float, Field(ge=-_FARTHEST, le=_FARTHEST)]
 """A coordinate of the world frame, metres."""
 
@@ -168,7 +182,7 @@ class SparseMatchingConfig(_Section):
     num_neighbors: Annotated[int, Field(ge=1)] = 4
     include_center: bool = True
     filter_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    weights: str = "bundled"
+    weights: Weights = "bundled"
 
 
 class DenseMatchingConfig(_Section):
@@ -188,7 +202,7 @@ class DenseMatchingConfig(_Section):
 
     certainty_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     max_correspondences: Annotated[int, Field(ge=8)] = 100_000
-    weights: str = "bundled"
+    weights: Weights = "bundled"
 
 
 class ReconstructionConfig(_Section):
@@ -329,12 +343,19 @@ class PipelineConfig(_Section):
         def absolute(value: Path) -> Path:
             return Path(os.path.abspath(folder / value))
 
+        def located(weights: str) -> dict[str, str]:
+            known = weights in _PUBLISHED_WEIGHTS
+            return {"weights": weights if known else str(absolute(Path(weights)))}
+
+        sparse, dense = self.sparse_matching, self.dense_matching
         return self.model_copy(
             update={
                 "calibration_path": absolute(self.calibration_path),
                 "output_dir": absolute(self.output_dir),
                 "camera_input_map": {k: absolute(v) for k, v in self.camera_input_map.items()},
                 "mask_dir": None if self.mask_dir is None else absolute(self.mask_dir),
+                "sparse_matching": sparse.model_copy(update=located(sparse.weights)),
+                "dense_matching": dense.model_copy(update=located(dense.weights)),
             }
         )
 
@@ -387,6 +408,11 @@ def _relative(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     places: dict[str, Any] = {key: shorten(data[key]) for key in ("calibration_path", "output_dir")}
     places["camera_input_map"] = {k: shorten(v) for k, v in data["camera_input_map"].items()}
     places["mask_dir"] = None if data["mask_dir"] is None else shorten(data["mask_dir"])
+    for name in ("sparse_matching", "dense_matching"):
+        weights = data[name]["weights"]
+        if weights not in _PUBLISHED_WEIGHTS:
+            weights = _usable_weights(os.path.join(".", shorten(weights)))
+        places[name] = {**data[name], "weights": weights}
     return {**data, **places}
 
 

@@ -27,19 +27,32 @@ def write(folder: Path, **extra: object) -> Path:
 
 
 def test_relative_paths_resolve_against_the_file(tmp_path: Path) -> None:
-    config = PipelineConfig.from_yaml(write(tmp_path, mask_dir="masks"))
+    sections = {
+        "sparse_matching": {"weights": "trained/reef"},
+        "dense_matching": {"weights": "official"},
+    }
+    config = PipelineConfig.from_yaml(write(tmp_path, mask_dir="masks", **sections))
     assert config.calibration_path == tmp_path / "calibration.json"
     assert config.camera_input_map["cam1"] == tmp_path / "images" / "cam1"
     assert config.mask_dir == tmp_path / "masks"
+    assert config.sparse_matching.weights == str(tmp_path / "trained" / "reef")
+    assert config.dense_matching.weights == "official"  # a word, not a place
 
 
 def test_what_is_written_reads_back_equal_also_from_another_folder(tmp_path: Path) -> None:
     config = PipelineConfig.from_yaml(
-        write(tmp_path, pipeline_mode="full", reconstruction={"window_size": 9})
+        write(
+            tmp_path,
+            pipeline_mode="full",
+            reconstruction={"window_size": 9},
+            sparse_matching={"weights": "./official"},
+            dense_matching={"weights": "romav2.0.1.pt"},
+        )
     )
     for place in (tmp_path / "copy.yaml", tmp_path / "elsewhere" / "copy.yaml"):
         place.parent.mkdir(exist_ok=True)
         config.to_yaml(place)
+        assert config.sparse_matching.weights == str(tmp_path / "official")
         assert PipelineConfig.from_yaml(place) == config
     assert "images/cam0" in (tmp_path / "copy.yaml").read_text()
 
@@ -69,6 +82,8 @@ def test_what_is_written_reads_back_equal_also_from_another_folder(tmp_path: Pat
         ({"reconstruction": {"min_consistent_views": 10**30}}, "min_consistent_views.*less than"),
         ({"output_dir": "\ud800"}, "characters that no name has"),
         ({"output_dir": "x" * 300}, "at most 255 bytes"),
+        ({"dense_matching": {"weights": 3}}, r"dense_matching\.weights.*3"),
+        ({"sparse_matching": {"weights": "a\nb"}}, r"sparse_matching\.weights.*is no path"),
     ],
 )
 def test_a_wrong_value_is_named_with_file_and_key(

@@ -89,8 +89,8 @@ def test_random_official_weights_give_matches(matchers, rendered, kind):
     matches = matcher.match(rendered["west"], rendered["east"])
     assert len(matches) > 0
     assert 0 <= matches.scores.min() <= matches.scores.max() <= 1
-    # The user's weights are named by their folder.
-    assert matcher.label == f"LightGlue ({EXTRACTORS[kind].label}, {matcher.options.weights.name})"
+    place = matcher.options.weights.name
+    assert matcher.label == f"LightGlue ({EXTRACTORS[kind].label}, from {place})"
     distance = epipolar_distance(
         rendered["west"].model,
         rendered["east"].model,

@@ -174,7 +174,7 @@ def test_a_local_checkpoint_fills_the_package_without_its_own_loader(fake_packag
     state = checkpoint()
     torch.save(state, path)
     matcher = create_matcher("roma", RomaOptions(weights=path))
-    assert matcher.label == RomaOptions(weights=path).label == "RoMa v2 (romav2.0.1.pt)"
+    assert matcher.label == RomaOptions(weights=path).label == "RoMa v2 (from romav2.0.1.pt)"
     assert matcher.match(*pair).certainty.max() == 1
     model = load_romav2(path, RomaSetting.TURBO)
     assert torch.equal(model.refiners["4"].weight, state["refiners.4.weight"])

@@ -251,8 +251,8 @@ def test_the_table_names_every_pathway_once() -> None:
         ({}, "LightGlue (bundled)"),
         ({"sparse_matching": {"weights": "official"}}, "LightGlue (ALIKED, official)"),
         (
-            {"sparse_matching": {"weights": "trained/reef", "extractor_type": "disk"}},
-            "LightGlue (DISK, reef)",
+            {"sparse_matching": {"weights": "trained/official", "extractor_type": "disk"}},
+            "LightGlue (DISK, from official)",
         ),
         ({"matcher_type": "roma"}, "RoMa-style (bundled)"),
         (

@@ -26,6 +26,11 @@ BUNDLED_MODELS: Final[Mapping[str, str]] = MappingProxyType(
 model card beside it."""
 
 
+def weights_origin(weights: str | Path) -> str:
+    """``bundled``, ``official``, or the name of the user's file or folder, as reports have it."""
+    return str(weights) if weights in (BUNDLED, OFFICIAL) else f"from {Path(weights).name}"
+
+
 def bundled_file(model: str) -> Path:
     """The file of a bundled model.
 

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..types import Matches, View
 from .assignment import mutual_best
 from .base import Features, SparseMatcher, chosen_matches, no_matches, swap_matches
-from .bundled import BUNDLED, OFFICIAL, bundled_file
+from .bundled import BUNDLED, OFFICIAL, bundled_file, weights_origin
 from .common_frame import in_common_frame
 from .extractors import (
     EXTRACTORS,
@@ -95,7 +95,7 @@ class LightGlueOptions:
     def label(self) -> str:
         """The matcher and its weights, as reports name them."""
         features = "" if self.is_bundled else f"{EXTRACTORS[self.features].label}, "
-        return f"LightGlue ({features}{Path(self.weights).name})"  # a word, or the user's folder
+        return f"LightGlue ({features}{weights_origin(self.weights)})"
 
     @property
     def features(self) -> ExtractorType:

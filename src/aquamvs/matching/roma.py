@@ -18,7 +18,7 @@ from ..errors import ConfigError, WeightsError
 from ..pixels import from_normalized
 from ..types import View, Warp
 from .base import DenseMatcher
-from .bundled import BUNDLED, OFFICIAL, ROMA_STYLE, bundled_file
+from .bundled import BUNDLED, OFFICIAL, ROMA_STYLE, bundled_file, weights_origin
 from .checkpoints import load_strictly, read_tensors
 from .guidance import Guidance
 from .roma_bundled import BundledRomaMatcher, load_bundled_roma
@@ -82,7 +82,7 @@ class RomaOptions:
         """The matcher and its weights, as reports name them."""
         if self.weights == BUNDLED:
             return ROMA_STYLE
-        return _romav2_label(Path(self.weights).name)  # a word, or the user's file or folder
+        return _romav2_label(weights_origin(self.weights))
 
 
 def create_roma(
@@ -185,8 +185,8 @@ class RomaMatcher(DenseMatcher):
             RomaSetting.PRECISE if device.type == "cuda" else RomaSetting.FAST
         )
         model = load_romav2(path, setting)
-        label = Path(options.weights).name
-        return cls(model, device=device, weights_label=label, guidance=options.guidance)
+        origin = weights_origin(options.weights)
+        return cls(model, device=device, weights_label=origin, guidance=options.guidance)
 
     def match(self, reference: View, source: View) -> Warp:
         """Correspondence and overlap for every cell of the reference view."""
