@@ -119,6 +119,19 @@ def test_without_the_extra_the_error_names_the_command(monkeypatch):
         create_matcher("roma", RomaOptions(weights="official"))
 
 
+def test_a_torchvision_of_another_build_is_explained(monkeypatch, tmp_path):
+    """Its operators are then missing, which shows only on import, and not as an ImportError."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "romav2"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "romav2").mkdir()
+    (tmp_path / "romav2" / "__init__.py").write_text(
+        'raise RuntimeError("operator torchvision::nms does not exist")'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"torchvision::nms.*install both from one index"):
+        create_matcher("roma", RomaOptions(weights="official"))
+
+
 @pytest.fixture
 def fake_package(monkeypatch):
     """A package with romav2's modules, tiny; its own constructor would use the network."""

@@ -168,8 +168,8 @@ class RomaMatcher(DenseMatcher):
             The matcher.
 
         Raises:
-            ConfigError: The extra ``roma`` is not installed, or ``romav2`` has chosen another
-                device than ``device``.
+            ConfigError: The extra ``roma`` is not installed or cannot be loaded, or ``romav2`` has
+                chosen another device than ``device``.
             WeightsError: The checkpoint, or the DINOv3 code that ``romav2`` fetches by torch.hub,
                 is missing and cannot be downloaded, or the checkpoint does not fit.
         """
@@ -223,10 +223,17 @@ def require_romav2(device: torch.device) -> None:
     """
     try:
         from romav2.device import device as chosen
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ConfigError(
             f"matcher_type roma needs the package {error.name}, which is not installed; run "
             '`pip install "aquamvs[roma]"`, or set dense_matching.weights to `bundled`'
+        ) from None
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"romav2 is installed, but cannot be loaded ({reason}); torchvision must be built for "
+            "the installed torch: install both from one index, or set dense_matching.weights to "
+            "`bundled`"
         ) from None
     if chosen.type != device.type:
         raise ConfigError(
