@@ -69,11 +69,14 @@ def test_unguided_matches_of_an_unseen_bed_are_mostly_true(unguided, bed, render
     assert right(bed, west, north, matches).float().mean() > 0.9
 
 
-def test_a_view_matches_itself_keypoint_by_keypoint(unguided, rendered):
+@pytest.mark.parametrize("name", ["matcher", "unguided"])
+def test_a_view_matches_itself_keypoint_by_keypoint(name, request, rendered):
+    either = request.getfixturevalue(name)
     west = rendered["west"]
-    features = unguided.extract(west)
-    matches = unguided.match_features(west, west, features, features)
-    # Without guidance the network must be sure of each: look-alikes within the view cost it some.
+    features = either.extract(west)
+    # With guidance, every epipolar curve is a point.
+    matches = either.match_features(west, west, features, features)
+    # Without it the network must be sure of each: look-alikes within the view cost it some.
     assert len(matches) > 0.9 * len(features.unique_places()[0])
     same = (matches.reference_pixels == matches.source_pixels).all(-1)
     assert same.float().mean() > 0.99
@@ -113,15 +116,16 @@ def test_black_images_give_no_matches(name, request, rendered):
     assert len(either.match(black, dataclasses.replace(black, name="also"))) == 0
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_few_keypoints_are_enough_to_run(count, matcher, unguided, rendered):
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_few_keypoints_or_none_are_enough_to_run(count, matcher, unguided, rendered):
     west, east = rendered["west"], rendered["east"]
     first, second = matcher.extract(west), matcher.extract(east)
-    few = first.select(torch.arange(count))
+    few, other_few = (each.select(torch.arange(count)) for each in (first, second))
     for either in (matcher, unguided):
-        matches = either.match_features(west, east, few, second)
-        assert len(matches) <= count
-        assert bool(torch.isfinite(matches.scores).all())
+        for pair in ((few, second), (first, other_few), (few, other_few)):
+            matches = either.match_features(west, east, *pair)
+            assert len(matches) <= count
+            assert bool(torch.isfinite(matches.scores).all())
 
 
 def test_half_precision_input_and_weights_agree_with_single(rendered):

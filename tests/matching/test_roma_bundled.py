@@ -127,6 +127,15 @@ def test_masks_of_both_views_are_honoured(matcher, rendered):
     assert (warp.certainty >= CONFIDENT).any()
 
 
+def test_a_view_without_a_usable_pixel_has_no_matches(matcher, rendered):
+    west, east = rendered["west"], rendered["east"]
+    hidden = dataclasses.replace(east, mask=torch.zeros_like(east.mask))
+    for pair in ((west, hidden), (hidden, west)):
+        warp = matcher.match(*pair)
+        assert warp.certainty.max() == 0
+        assert len(warp_to_matches(warp)) == 0
+
+
 def test_black_images_have_no_confident_matches(matcher, rendered):
     west, east = rendered["west"], rendered["east"]
     black = dataclasses.replace(east, image=torch.zeros_like(east.image))
