@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -78,6 +78,10 @@ class Tally:
     found: int = 0
     seconds: float = 0.0
     pairs: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Tally(*(own + others for own, others in pairs))
 
     def line(self, name: str) -> str:
         """The row of the table."""
@@ -196,10 +200,10 @@ def matchers() -> dict[str, tuple[SparseMatcher, float]]:
     }  # fmt: skip
 
 
-def compare(folders: Sequence[Path], step: int) -> None:
+def compare(folders: Sequence[Path], step: int, *, each: bool) -> None:
     """Print the table over every ``step``-th pair of the datasets."""
     table = matchers()
-    tallies = {name: Tally() for name in table}
+    totals = {name: Tally() for name in table}
     detector = LightGlueMatcher.create(
         LightGlueOptions(detection=DetectionOptions(max_keypoints=KEYPOINTS))
     )
@@ -207,6 +211,7 @@ def compare(folders: Sequence[Path], step: int) -> None:
     for folder in folders:
         views, truth = load_views(folder), load_ground_truth(folder)
         found: dict[str, Features] = {}
+        tallies = {name: Tally() for name in table}
         for number, pair in enumerate(unordered_pairs(select_pairs(views))[::step]):
             both = views[pair.reference], views[pair.source]
             for view in both:
@@ -226,11 +231,18 @@ def compare(folders: Sequence[Path], step: int) -> None:
                     tallies[name], matcher, seen, truths,
                     (found[pair.reference], found[pair.source]),
                 )  # fmt: skip
-    print(f"{len(folders)} datasets, {KEYPOINTS} keypoints per view")
+        totals = {name: total + tallies[name] for name, total in totals.items()}
+        if each:
+            show(folder.name, tallies)
+    show(f"{len(folders)} datasets, {KEYPOINTS} keypoints per view", totals)
+    print(f"detection: {detection / max(count, 1):.2f} CPU-s per view")
+
+
+def show(title: str, tallies: Mapping[str, Tally]) -> None:
+    print(title)
     print(HEADER)
     for name, tally in tallies.items():
-        print(tally.line(name))
-    print(f"detection: {detection / max(count, 1):.2f} CPU-s per view")
+        print(tally.line(name), flush=True)
 
 
 def sparse_clouds(folder: Path, matcher_type: MatcherType) -> None:
@@ -343,6 +355,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=list(KINDS))
     parser.add_argument("--scale", default="medium", choices=("small", "medium", "full"))
     parser.add_argument("--step", type=int, default=1, help="every how many pairs")
+    parser.add_argument("--each", action="store_true", help="also print every dataset")
     parser.add_argument(
         "--thresholds", action="store_true", help="only print the choice of thresholds (validation)"
     )
@@ -364,7 +377,7 @@ def main() -> None:
             sparse_clouds(folder, MatcherType(options.matcher))
         return
     torch.set_num_threads(1)
-    compare(folders, options.step)
+    compare(folders, options.step, each=options.each)
 
 
 if __name__ == "__main__":
