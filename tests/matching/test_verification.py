@@ -4,6 +4,7 @@ import dataclasses
 
 import torch
 
+from aquamvs.matching import DetectionOptions
 from aquamvs.matching.guidance import Candidates
 from aquamvs.matching.transfer import GreyPair
 from aquamvs.matching.verification import (
@@ -13,11 +14,14 @@ from aquamvs.matching.verification import (
 )
 
 COUNT = 64
+EXACT = (1.0, 1.0)
+"""Keypoints are detected in the views' own pixels."""
 
 
 def lead(views, first, second):
     each = torch.arange(len(first))
-    return photometric_evidence(Candidates(each, each), GreyPair.of(views), (first, second)).lead
+    pair = GreyPair.of(views)
+    return photometric_evidence(Candidates(each, each), pair, (first, second), EXACT).lead
 
 
 def test_true_places_lead_and_neighbours_along_the_curve_trail(rendered, true_places):
@@ -53,7 +57,7 @@ def test_without_texture_the_network_alone_decides(rendered, true_places):
     each = torch.arange(COUNT)
     before = torch.linspace(0.01, 0.99, COUNT)
     after = verified_probability(
-        before, Candidates(each, each), GreyPair.of((west, east)), (pixels, target)
+        before, Candidates(each, each), GreyPair.of((west, east)), (pixels, target), EXACT
     )
     # The two views see the bed almost equally large.
     torch.testing.assert_close(after, before.double(), atol=0.03, rtol=0)
@@ -64,15 +68,36 @@ def test_rays_that_meet_above_the_water_match_nothing(rendered):
     pair = GreyPair.of((rendered["west"], rendered["east"]))
     # The west pixel looks west and the east one east: the rays "meet" above the surface.
     pixels = torch.tensor([[20.0, 90.0]]), torch.tensor([[220.0, 90.0]])
-    assert verified_probability(torch.tensor([0.99]), one, pair, pixels).tolist() == [0.0]
+    assert verified_probability(torch.tensor([0.99]), one, pair, pixels, EXACT).tolist() == [0.0]
 
 
 def test_no_candidates_have_no_lead(rendered):
     none = torch.zeros(0, dtype=torch.int64)
     pair = GreyPair.of((rendered["west"], rendered["east"]))
     pixels = torch.zeros(3, 2), torch.zeros(2, 2)
-    assert photometric_evidence(Candidates(none, none), pair, pixels).lead.shape == (0,)
+    assert photometric_evidence(Candidates(none, none), pair, pixels, EXACT).lead.shape == (0,)
     assert look_alikes(Candidates(none, none), pair, pixels).shape == (0,)
+
+
+def test_matches_of_coarser_keypoints_need_more_evidence(bed, rendered, true_places, model_at):
+    """A pixel of the wide view spans four of west's, and a shrunk image's so many of its view's."""
+    west, wide = rendered["west"], bed.render("wide", model_at(0.02, 0.01, focal=60.0))
+    pixels = true_places[0]
+    target = bed.transfer(west, wide, pixels).float()
+    each = torch.arange(COUNT)
+
+    def octaves(*detection_px):
+        pair = GreyPair.of((west, wide))
+        found = photometric_evidence(
+            Candidates(each, each), pair, (pixels, target), detection_px
+        ).octaves
+        return found.median()
+
+    assert abs(octaves(1.0, 1.0) - 2.0) < 0.1
+    assert abs(octaves(1.0, 2.0) - 3.0) < 0.1
+    assert abs(octaves(2.0, 1.0) - 2.0) < 0.1  # still finer than the wide view's
+    assert DetectionOptions(max_image_side=800).pixel_side((1600, 1200)) == 2.0
+    assert DetectionOptions(max_image_side=800).pixel_side((640, 480)) == 1.0
 
 
 def test_true_places_look_alike_and_others_do_not(rendered, true_places):
@@ -92,5 +117,5 @@ def test_the_network_s_doubts_have_a_floor(rendered, true_places):
     doubted = torch.full((COUNT,), 1e-12)
     for shift, expected in ((0.0, 1.0), (5.0, 0.0)):
         places = pixels, target + shift * along
-        after = verified_probability(doubted, Candidates(each, each), pair, places)
+        after = verified_probability(doubted, Candidates(each, each), pair, places, EXACT)
         assert abs(float((after > 0.5).float().mean()) - expected) < 0.2

@@ -66,6 +66,10 @@ class DetectionOptions:
     clahe_clip_limit: float | None = None
     max_image_side: int = 1024
 
+    def pixel_side(self, size: tuple[int, int]) -> float:
+        """Side of a pixel of the image in which a view of (width, height) is searched, view px."""
+        return max(1.0, max(size) / self.max_image_side)
+
 
 @dataclass(frozen=True, slots=True)
 class ExtractorSpec:

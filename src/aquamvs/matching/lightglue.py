@@ -31,7 +31,7 @@ from .weights import resolve_weights
 _OFFICIAL_THRESHOLD = 0.1
 """The authors' value."""
 
-_BUNDLED_THRESHOLD, _BUNDLED_THRESHOLD_GUIDED = 0.5, 0.95
+_BUNDLED_THRESHOLD, _BUNDLED_THRESHOLD_GUIDED = 0.5, 0.7
 """Chosen on validation and development seeds (see the model card)."""
 
 _BUNDLED_LEAST = 1e-3
@@ -213,7 +213,9 @@ class LightGlueMatcher(SparseMatcher):
         candidates = self._candidates(probability, pair, pixels)
         scores = probability[candidates.reference, candidates.source]
         if self.options.guidance is not None:
-            scores = verified_probability(scores, candidates, pair, pixels)
+            detection = self.options.detection
+            sides = detection.pixel_side(reference.size), detection.pixel_side(source.size)
+            scores = verified_probability(scores, candidates, pair, pixels, sides)
         # An image point detected at several orientations is one point: it matches once.
         first_places, first_place = first.unique_places()
         second_places, second_place = second.unique_places()

@@ -31,9 +31,9 @@ _LOGIT_PER_CORRELATION = 15.0
 """Weight of the lead over other places, a difference of correlations, against the network's logit;
 tuned on development scenes, where 13 to 17 do about as well."""
 
-_LOGIT_PER_OCTAVE = 2.0
-"""Loss where one view shows the scene twice as large: a keypoint of the coarser view is known to
-some pixels of the finer one only. Tuned likewise; 1 to 3 do about as well."""
+_LOGIT_PER_OCTAVE = 2.5
+"""Loss where keypoints are detected in pixels twice as large as the finer view's: they are known to
+some of these only. Tuned likewise, together with the threshold; 3 does about as well."""
 
 _LEAST_PROBABILITY = 1e-3
 """By the network. It was taught to doubt pairs whose orientations differ, however alike they look
@@ -50,7 +50,8 @@ class Evidence:
     Attributes:
         lead: By how much the match's place correlates better than others on the curve, shape (C,),
             -2 to 2; -inf where the two rays meet nowhere in front of both cameras.
-        octaves: Difference of the views' resolutions, as a power of two, at least 0, shape (C,).
+        octaves: Pixels of the finer view that a pixel of the coarser detection spans, as a power of
+            two, at least 0, shape (C,).
     """
 
     lead: Tensor
@@ -62,6 +63,7 @@ def verified_probability(
     candidates: Candidates,
     pair: GreyPair,
     pixels: tuple[Tensor, Tensor],
+    detection_px: tuple[float, float],
 ) -> Tensor:
     """Probability of each candidate once the images have been asked.
 
@@ -70,11 +72,12 @@ def verified_probability(
         candidates: Pairs of keypoints near each other's epipolar curves.
         pair: Reference and source.
         pixels: Keypoints of the views, shapes (N, 2) and (M, 2).
+        detection_px: Side of a pixel of the images in which they were detected, px of the views.
 
     Returns:
         shape (C,); 0 where the two rays meet nowhere in front of both cameras.
     """
-    evidence = photometric_evidence(candidates, pair, pixels)
+    evidence = photometric_evidence(candidates, pair, pixels, detection_px)
     # In float64, so that the best of several sure candidates is still known.
     logit = probability.double().clamp(_LEAST_PROBABILITY, 1 - 1e-6).logit()
     logit = logit + _LOGIT_PER_CORRELATION * evidence.lead - _LOGIT_PER_OCTAVE * evidence.octaves
@@ -82,7 +85,10 @@ def verified_probability(
 
 
 def photometric_evidence(
-    candidates: Candidates, pair: GreyPair, pixels: tuple[Tensor, Tensor]
+    candidates: Candidates,
+    pair: GreyPair,
+    pixels: tuple[Tensor, Tensor],
+    detection_px: tuple[float, float],
 ) -> Evidence:
     """Ask the images.
 
@@ -94,6 +100,7 @@ def photometric_evidence(
         candidates: Pairs of keypoints.
         pair: Reference and source.
         pixels: Keypoints of the views, shapes (N, 2) and (M, 2).
+        detection_px: Side of a pixel of the images in which they were detected, px of the views.
     """
     images = pair.images
     lead = pixels[0].new_empty(len(candidates))
@@ -101,7 +108,11 @@ def photometric_evidence(
     for part, (forth, back) in transfers(candidates, pair.views, pixels):
         both = torch.minimum(_lead(images, forth), _lead(images[::-1], back))
         lead[part] = torch.where(forth.is_seen() & back.is_seen(), both, -torch.inf)
-        octaves[part] = forth.scale().log2().abs().nan_to_num(nan=0.0)
+        coarsest = torch.maximum(
+            detection_px[0] * forth.scale().clamp(min=1.0),
+            detection_px[1] * back.scale().clamp(min=1.0),
+        )
+        octaves[part] = coarsest.log2().nan_to_num(nan=0.0)
     return Evidence(lead, octaves)
 
 
