@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from aquamvs.cli import main
 from aquamvs.errors import WeightsError
 from aquamvs.io import CACHE_VARIABLE
 from aquamvs.matching import WEIGHTS, WeightsFile, list_weights, resolve_weights
@@ -150,6 +151,23 @@ def test_the_listing_says_what_is_present(cache):
     assert present.pop("romav2")
     assert not any(present.values())
     assert set(present) | {"romav2"} == set(WEIGHTS)
+
+
+def test_the_command_fetches_what_is_missing_and_may_be_downloaded(
+    server, cache, monkeypatch, capsys
+):
+    address, handler = server
+    table = {
+        "model": published(f"{address}/model.pth"),
+        "theirs": dataclasses.replace(published(None), name="theirs", filename="theirs.pth"),
+    }
+    monkeypatch.setattr("aquamvs.matching.weights.WEIGHTS", table)
+    assert main(["weights", "--fetch", "-q"]) == 0
+    assert capsys.readouterr().out.split() == [str(cache / "model.pth")]
+    assert [path.name for path in cache.iterdir()] == ["model.pth"]
+    assert main(["weights", "--fetch", "-q"]) == 0  # nothing is missing any more
+    assert handler.asked == 1
+    assert [status.present for status in list_weights()] == [True, False]
 
 
 def test_every_entry_of_the_table_is_complete():
