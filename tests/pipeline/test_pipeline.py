@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import yaml
 
 from aquamvs import Pipeline, PipelineConfig
-from aquamvs.errors import AquaMVSError, CalibrationError, ConfigError, DataError
+from aquamvs.errors import AquaMVSError, CalibrationError, ConfigError, DataError, WeightsError
 from aquamvs.io import load_depth_map, load_height_map, load_mesh, load_point_cloud
 from aquamvs.pathways import PATHWAYS, PipelineMode, Stage
 from aquamvs.pipeline import (
@@ -320,6 +321,25 @@ def test_settings_that_fail_every_frame_are_refused_before_the_first(
     config = configured(dataset, pipeline_mode=mode, matcher_type="lightglue", **values)
     with pytest.raises(ConfigError, match=message):
         Pipeline(config).run()
+    assert not config.output_dir.exists()
+
+
+def test_missing_weights_are_reported_once_and_before_the_first_frame(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(host: str, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("AQUAMVS_CACHE", str(tmp_path / "cache"))
+    weights = {"sparse_matching": {"weights": "official"}}
+    config = configured(dataset, pipeline_mode="sparse", matcher_type="lightglue", **weights)
+    with pytest.raises(WeightsError, match=r"aliked_lightglue\.pth .*no network.*weights: bundled"):
+        Pipeline(config).run()
+    assert asked == ["github.com"]
     assert not config.output_dir.exists()
 
 

@@ -137,6 +137,7 @@ def run_distributed(
 
     Raises:
         ConfigError: Settings do not fit together, or a package that they need is not installed.
+        WeightsError: A matcher's weights are missing and cannot be downloaded, or do not fit.
 
     Example:
         >>> from aquamvs.pipeline import Pipeline, connect, run_distributed

@@ -18,6 +18,7 @@ from ..fusion import (
     fuse,
 )
 from ..matching import (
+    BUNDLED,
     MATCHERS,
     DenseMatcher,
     DetectionOptions,
@@ -156,9 +157,12 @@ def check_settings(config: PipelineConfig) -> None:
 
     Raises:
         ConfigError: Matcher, extractor and weights do not fit, or a package is not installed.
+        WeightsError: A matcher's weights are missing and cannot be downloaded, or do not fit.
     """
     if config.pipeline_mode is not PipelineMode.SURFACE:
-        matcher_options(config)
+        options = matcher_options(config)
+        if not isinstance(options, SiftOptions) and options.weights != BUNDLED:
+            create_matcher(config.matcher_type, options, config.runtime.device)
         require_method(config.reconstruction.surface_method)
     if config.reconstruction.target_faces is not None:
         require_decimation()

@@ -173,6 +173,7 @@ class Pipeline:
         Raises:
             ConfigError: Settings do not fit together, a package that they need is not installed,
                 or a frame needs more memory than there is.
+            WeightsError: A matcher's weights are missing and cannot be downloaded, or do not fit.
 
         Example:
             >>> from aquamvs.pipeline import Pipeline
