@@ -10,8 +10,7 @@ is the part of a matcher's matches that lie within 3 px of the truth (a match of
 wrong); recall the part of the true pairs whose keypoint a matcher has matched rightly. All matchers
 get the same keypoints. The disturbed calibration has every camera turned at random, so that pixels
 move by 1 px RMS. ``--sparse`` prints the sparse clouds of one ``--matcher`` instead, and
-``--thresholds`` what the matcher's thresholds were chosen by, on the validation seeds of the
-training.
+``--thresholds`` precision and recall over the score, on the validation seeds of the training.
 """
 
 from __future__ import annotations
@@ -255,7 +254,7 @@ def sparse_clouds(folder: Path, matcher_type: MatcherType) -> None:
     result = reconstruct(views, config)
     seconds, cpu = time.monotonic() - start, time.process_time() - start_cpu
     print(
-        f"{folder.name}: {weights_label(config) or 'no weights'}, {matcher_type} + sparse "
+        f"{folder.name}: {weights_label(config) or matcher_type} + sparse "
         f"{seconds:.1f} s, {cpu:.1f} CPU-s, without the results' files"
     )
     assert result.sparse is not None
@@ -357,7 +356,9 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=1, help="every how many pairs")
     parser.add_argument("--each", action="store_true", help="also print every dataset")
     parser.add_argument(
-        "--thresholds", action="store_true", help="only print the choice of thresholds (validation)"
+        "--thresholds",
+        action="store_true",
+        help="only print precision and recall over the score (validation)",
     )
     parser.add_argument("--sparse", action="store_true", help="sparse clouds instead of pairs")
     parser.add_argument(

@@ -179,7 +179,8 @@ def test_learned_features_contradict_the_bundled_weights():
 
 def test_thresholds_follow_weights():
     assert LightGlueOptions(weights="official").threshold == 0.1
-    assert LightGlueOptions().threshold > LightGlueOptions(guidance=None).threshold > 0.1
+    # Without the images to ask, the network must be surer.
+    assert LightGlueOptions(guidance=None).threshold > LightGlueOptions().threshold > 0.1
     assert LightGlueOptions(filter_threshold=0.4).threshold == 0.4
 
 
