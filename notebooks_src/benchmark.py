@@ -157,11 +157,10 @@ COMPARE = ("LightGlue + full", "Surface sweep")
 
 calibration = load_calibration_data(config.calibration_path)
 camera = calibration.ring_cameras[0]
-folders = {row.pathway_name: row.output_dir for row in result.results if row.output_dir}
 depth_maps = {
-    name: load_depth_map(folders[name] / "depth_maps" / f"{camera}.npz")
-    for name in COMPARE
-    if name in folders
+    row.title: load_depth_map(row.output_dir / "depth_maps" / f"{camera}.npz")
+    for row in result.results
+    if row.pathway_name in COMPARE and row.output_dir
 }
 true_depth, limit = None, None
 if has_ground_truth(DATASET, frame=FRAME):
