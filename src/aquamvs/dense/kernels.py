@@ -6,6 +6,8 @@ on other devices; tests compare the two. All values are float32.
 
 # Literals are wrapped, because a bare one would turn the arithmetic into float64.
 
+from math import sqrt
+
 import numpy as np
 
 from ..numerics.compiler import compiled_sums as compiled
@@ -18,7 +20,7 @@ _EPS = _F(np.finfo(np.float32).eps)
 
 
 @compiled
-def _paths(camera, points, path):  # type: ignore[no-untyped-def]
+def snell_paths(camera, points, path):  # type: ignore[no-untyped-def]
     """Solve Snell's law for points, shape (9, K), as ``RefractiveProjectionModel`` does."""
     cx, cy, cz = camera[CENTRE], camera[CENTRE + 1], camera[CENTRE + 2]
     lx, ly, lz = camera[ROWS + 9], camera[ROWS + 10], camera[ROWS + 11]
@@ -40,7 +42,7 @@ def project_patch(camera, patches, k, w):  # type: ignore[no-untyped-def]
         camera: Coefficients, shape (21,).
         patches: X, Y, Z of each point, of its first and of its second tangent, shape (9, K).
         k: Which point.
-        w: Its path, from :func:`_paths`.
+        w: Its path, from :func:`snell_paths`.
 
     Returns:
         u, v, du/dp, du/dq, dv/dp, dv/dq; NaN where there is no path.
@@ -68,7 +70,7 @@ def project_patch(camera, patches, k, w):  # type: ignore[no-untyped-def]
         level = lx * dx + ly * dy + lz * dz
         visible = level >= height
         square = squash * (dx * dx + dy * dy + dz * dz - level * level)
-        s = _ONE / np.sqrt(_ONE + square * w * w)
+        s = _ONE / sqrt(_ONE + square * w * w)
         t = ratio * max(level - height, _ZERO) * s * s * s
         lift = w * level - _ONE
         # How w changes along each tangent, by the implicit function theorem.
@@ -93,7 +95,7 @@ def project_patch(camera, patches, k, w):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _window(  # type: ignore[no-untyped-def]
+def weigh_window(  # type: ignore[no-untyped-def]
     gray, row, column, offsets, falloff, color_scale, floor, weight, lever
 ):
     """Weights of a reference window, sum 1, and times its deviations from the mean.
@@ -162,20 +164,20 @@ def plane_costs(  # type: ignore[no-untyped-def]
     path = np.empty(hypotheses, np.float32)
     for n in range(count):
         at = pixels[n]
-        own = _window(
+        own = weigh_window(
             gray, at // columns, at % columns, offsets, falloff, color_scale, floor, weight, lever
         )
         if np.isnan(own):
             out[n] = _NAN
             continue
         for k in range(hypotheses):
-            _patch(rays[at], depth[k, n], normal[k, n], patches[:, k])
+            plane_patch(rays[at], depth[k, n], normal[k, n], patches[:, k])
         for s in range(starts.shape[0]):
             if not active[n, s]:
                 out[n, s] = _NAN
                 continue
-            _paths(cameras[s], patches, path)
-            _correlate(
+            snell_paths(cameras[s], patches, path)
+            correlate(
                 images[starts[s] :], sizes[s, 0], sizes[s, 1], cameras[s], patches, path,
                 across, down, reach, weight, lever, own, floor, value, out[n, s],
             )  # fmt: skip
@@ -228,10 +230,9 @@ def improve(  # type: ignore[no-untyped-def]
         normal: Their unit normals, shape (H * W, 3); changed in place.
         cost: Their cost, shape (H * W,); changed in place.
     """
-    rows, columns = gray.shape
+    columns = gray.shape[1]
     taps, sources = offsets.shape[0], starts.shape[0]
-    groups, proposals, trials = neighbours.shape[0], proposed_depth.shape[0], steps.shape[0]
-    most = groups + proposals + trials
+    most = neighbours.shape[0] + proposed_depth.shape[0] + steps.shape[0]
     across, down, reach = _offsets(offsets)
     weight, lever = np.empty(taps, np.float32), np.empty(taps, np.float32)
     value = np.empty(taps, np.float32)
@@ -242,48 +243,18 @@ def improve(  # type: ignore[no-untyped-def]
     for n in range(pixels.shape[0]):
         at = pixels[n]
         row, column = at // columns, at % columns
-        own = _window(gray, row, column, offsets, falloff, color_scale, floor, weight, lever)
+        own = weigh_window(gray, row, column, offsets, falloff, color_scale, floor, weight, lever)
         if np.isnan(own):
             continue
         ray = rays[at]
-        for g in range(groups):
-            best, least = at, _INF
-            for m in range(neighbours.shape[1]):
-                r, c = row + neighbours[g, m, 0], column + neighbours[g, m, 1]
-                if r >= 0 and r < rows and c >= 0 and c < columns:
-                    other = r * columns + c
-                    if cost[other] < least:
-                        best, least = other, cost[other]
-            above, below = _ZERO, _ZERO
-            for i in range(3):
-                normals[g, i] = normal[best, i]
-                point = rays[best, 0, i] + depth[best] * rays[best, 1, i]
-                above += normal[best, i] * (point - ray[0, i])
-                below += normal[best, i] * ray[1, i]
-            depths[g] = above / below
-        for q in range(proposals):
-            depths[groups + q] = proposed_depth[q, at]
-            normals[groups + q] = proposed_normal[q, at]
-        for t in range(trials):
-            k = groups + proposals + t
-            depths[k] = depth[at] + steps[t, n]
-            length = _ZERO
-            for i in range(3):
-                normals[k, i] = normal[at, i] + tilts[t, n, i]
-                length += normals[k, i] * normals[k, i]
-            normals[k] /= np.sqrt(length)
-        count = 0
-        for k in range(most):
-            facing = _ZERO
-            for i in range(3):
-                facing -= normals[k, i] * ray[1, i]
-            if depths[k] >= nearest and depths[k] <= farthest and facing >= least_facing:
-                depths[count], normals[count] = depths[k], normals[k]
-                count += 1
+        count = planes_to_try(
+            gray, rays, n, at, neighbours, proposed_depth, proposed_normal, steps, tilts,
+            nearest, farthest, least_facing, depth, normal, cost, depths, normals,
+        )  # fmt: skip
         if count == 0:
             continue
         for k in range(count):
-            _patch(ray, depths[k], normals[k], patches[:, k])
+            plane_patch(ray, depths[k], normals[k], patches[:, k])
         total = _ZERO
         sums[:] = _ZERO
         for s in range(sources):
@@ -291,8 +262,8 @@ def improve(  # type: ignore[no-untyped-def]
             if share < least_weight:
                 continue
             total += share
-            _paths(cameras[s], patches, path[:count])
-            _correlate(
+            snell_paths(cameras[s], patches, path[:count])
+            correlate(
                 images[starts[s] :], sizes[s, 0], sizes[s, 1], cameras[s], patches, path[:count],
                 across, down, reach, weight, lever, own, floor, value, costs[:count],
             )  # fmt: skip
@@ -309,7 +280,81 @@ def improve(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _patch(ray, depth, normal, patch):  # type: ignore[no-untyped-def]
+def planes_to_try(  # type: ignore[no-untyped-def]
+    gray, rays, n, at, neighbours, proposed_depth, proposed_normal, steps, tilts,
+    nearest, farthest, least_facing, depth, normal, cost, depths, normals,
+):  # fmt: skip
+    """Planes that a pixel tries in :func:`improve`, where they are within the range and faced.
+
+    Args:
+        gray: As for :func:`plane_costs`.
+        rays: Likewise.
+        n: Which of the pixels.
+        at: Its flat index.
+        neighbours: As for :func:`improve`.
+        proposed_depth: Likewise.
+        proposed_normal: Likewise.
+        steps: Likewise.
+        tilts: Likewise.
+        nearest: Likewise.
+        farthest: Likewise.
+        least_facing: Likewise.
+        depth: Likewise.
+        normal: Likewise.
+        cost: Likewise.
+        depths: Output, shape (D + Q + R,).
+        normals: Output, shape (D + Q + R, 3).
+
+    Returns:
+        How many of the outputs are filled.
+    """
+    rows, columns = gray.shape
+    row, column = at // columns, at % columns
+    ray = rays[at]
+    groups, proposals, trials = neighbours.shape[0], proposed_depth.shape[0], steps.shape[0]
+    for g in range(groups):
+        best, least = at, _INF
+        for m in range(neighbours.shape[1]):
+            r, c = row + neighbours[g, m, 0], column + neighbours[g, m, 1]
+            if r >= 0 and r < rows and c >= 0 and c < columns:
+                other = r * columns + c
+                if cost[other] < least:
+                    best, least = other, cost[other]
+        above, below = _ZERO, _ZERO
+        for i in range(3):
+            normals[g, i] = normal[best, i]
+            point = rays[best, 0, i] + depth[best] * rays[best, 1, i]
+            above += normal[best, i] * (point - ray[0, i])
+            below += normal[best, i] * ray[1, i]
+        depths[g] = above / below
+    for q in range(proposals):
+        depths[groups + q] = proposed_depth[q, at]
+        for i in range(3):
+            normals[groups + q, i] = proposed_normal[q, at, i]
+    for t in range(trials):
+        k = groups + proposals + t
+        depths[k] = depth[at] + steps[t, n]
+        length = _ZERO
+        for i in range(3):
+            normals[k, i] = normal[at, i] + tilts[t, n, i]
+            length += normals[k, i] * normals[k, i]
+        for i in range(3):
+            normals[k, i] /= sqrt(length)
+    count = 0
+    for k in range(groups + proposals + trials):
+        facing = _ZERO
+        for i in range(3):
+            facing -= normals[k, i] * ray[1, i]
+        if depths[k] >= nearest and depths[k] <= farthest and facing >= least_facing:
+            depths[count] = depths[k]
+            for i in range(3):
+                normals[count, i] = normals[k, i]
+            count += 1
+    return count
+
+
+@compiled
+def plane_patch(ray, depth, normal, patch):  # type: ignore[no-untyped-def]
     """A plane's point on a ray, and how it moves along the plane from pixel to pixel."""
     facing = _ZERO
     u_rise, v_rise = _ZERO, _ZERO
@@ -326,7 +371,7 @@ def _patch(ray, depth, normal, patch):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _correlate(  # type: ignore[no-untyped-def]
+def correlate(  # type: ignore[no-untyped-def]
     image, width, height, camera, patches, path,
     across, down, reach, weight, lever, own, floor, value, costs,
 ):  # fmt: skip
@@ -357,18 +402,18 @@ def _correlate(  # type: ignore[no-untyped-def]
                 product += lever[i] * value[i]
             if not np.isnan(mean):
                 variance = max(square - mean * mean, _ZERO) + floor
-                costs[k] = _ONE - product / np.sqrt(own * variance)
+                costs[k] = _ONE - product / sqrt(own * variance)
                 continue
-        costs[k] = _partial(
+        costs[k] = correlate_in_part(
             image, width, height, u, v, uu, uv, vu, vv, across, down, weight, lever, floor
         )
 
 
 @compiled
-def _partial(  # type: ignore[no-untyped-def]
+def correlate_in_part(  # type: ignore[no-untyped-def]
     image, width, height, u, v, uu, uv, vu, vv, across, down, weight, lever, floor
 ):
-    """:func:`_correlate` over those samples of the window that the source has."""
+    """:func:`correlate` over those samples of the window that the source has."""
     right, bottom = _F(width - 1), _F(height - 1)
     total, mean, theirs, cross, square, squares = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
     for i in range(across.shape[0]):
@@ -398,4 +443,4 @@ def _partial(  # type: ignore[no-untyped-def]
     theirs /= total
     own = max(square / total - mean * mean, _ZERO) + floor
     variance = max(squares / total - theirs * theirs, _ZERO) + floor
-    return _ONE - (cross / total - mean * theirs) / np.sqrt(own * variance)
+    return _ONE - (cross / total - mean * theirs) / sqrt(own * variance)

@@ -5,6 +5,8 @@ The arithmetic is that of :class:`~.refractive.RefractiveProjectionModel`, in fl
 
 # Literals are wrapped, because a bare one would turn the arithmetic into float64.
 
+from math import sqrt
+
 import numpy as np
 
 from ..numerics.compiler import compiled
@@ -26,7 +28,7 @@ def bend(square, sunk, height):  # type: ignore[no-untyped-def]
     """
     w = _ONE / (height + sunk)
     for _ in range(_NEWTON_STEPS):
-        s = _ONE / np.sqrt(_ONE + square * w * w)
+        s = _ONE / sqrt(_ONE + square * w * w)
         t = sunk * s
         w = (_ONE + t * w * (s * s - _ONE)) / (height + t * s * s)
     return w
