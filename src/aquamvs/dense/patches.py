@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..numerics.acceleration import at_once, has_kernels
+from ..numerics.acceleration import at_once, has_cuda_kernels, has_kernels
 from ..numerics.pyramid import LevelView
 from ..pixels import pixel_grid
 
@@ -247,11 +247,16 @@ class PatchMatcher(Protocol):
 def create_patch_matcher(
     reference: LevelView, sources: Sequence[LevelView], window: Window
 ) -> PatchMatcher:
-    """The compiled matcher on a CPU if numba is installed; else tensor operations."""
+    """The compiled matcher of the device if its compiler is installed; else tensor operations."""
     if has_kernels(reference.gray):
         from .fused import FusedPatchMatcher
 
         return FusedPatchMatcher(reference, sources, window)
+    if has_cuda_kernels(reference.gray):
+        from .cuda import MOST_TAPS, CudaPatchMatcher
+
+        if len(window.weights) <= MOST_TAPS:
+            return CudaPatchMatcher(reference, sources, window)
     return TensorPatchMatcher(reference, sources, window)
 
 

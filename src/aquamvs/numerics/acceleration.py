@@ -27,6 +27,19 @@ def has_kernels(values: Tensor) -> bool:
     )
 
 
+def has_cuda_kernels(values: Tensor) -> bool:
+    """True for float32 values on an NVIDIA GPU, if numba-cuda and its compiler are installed."""
+    if (
+        values.device.type != "cuda"
+        or values.dtype != torch.float32
+        or importlib.util.find_spec("numba_cuda") is None
+    ):
+        return False
+    from numba import cuda
+
+    return bool(cuda.is_available())
+
+
 def worker_count(values: Tensor, most: int | None = None) -> int:
     """Threads that may work on a tensor: tensor operations use all cores themselves.
 
