@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .acceleration import has_kernels, in_parallel, worker_count
+from .acceleration import at_once, has_kernels, in_parallel, worker_count
 
 _LEAST_SHARE = 0.1
 """Of a window that must be known for a local mean."""
@@ -24,6 +24,8 @@ _BAND_ROWS = 128
 """Rows whose root mean squares are found at once."""
 _MEDIAN_ROWS = 64
 """Rows whose neighbourhoods are gathered at once: bounds memory."""
+_BAND_BYTES, _NEIGHBOUR_BYTES = 48, 16
+"""Memory that takes for each cell, and for each cell of each neighbourhood."""
 
 
 def gaussian_taps(sigma: float) -> list[float]:
@@ -180,8 +182,10 @@ def local_rms(maps: Tensor, known: Tensor, sigma: float) -> Tensor:
     taps = gaussian_taps(sigma)
     margin = len(taps) // 2
     found = torch.empty_like(maps)
-    for start in range(0, len(maps), _BAND_ROWS):  # what lies between is small, and stays in cache
-        stop = min(start + _BAND_ROWS, len(maps))
+    # What lies between is small, and stays in a processor's cache.
+    band = at_once(maps.device, _BAND_ROWS, _BAND_BYTES * maps.shape[1])
+    for start in range(0, len(maps), band):
+        stop = min(start + band, len(maps))
         rows = torch.arange(start - margin, stop + margin, device=maps.device)
         rows = rows.clamp(0, len(maps) - 1)
         there = known[rows]
@@ -293,8 +297,9 @@ def _neighbourhood_median(maps: Tensor, radius: int) -> Tensor:
     rows, columns = maps.shape
     median = torch.empty_like(maps)
     padded = pad_edges(maps, radius)
-    for start in range(0, rows, _MEDIAN_ROWS):
-        count = min(_MEDIAN_ROWS, rows - start)
+    band = at_once(maps.device, _MEDIAN_ROWS, _NEIGHBOUR_BYTES * side**2 * columns)
+    for start in range(0, rows, band):
+        count = min(band, rows - start)
         around = [
             padded[start + i : start + i + count, j : j + columns]
             for i in range(side)
