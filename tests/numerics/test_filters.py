@@ -19,6 +19,7 @@ from aquamvs.surface.evaluator import COST_MARGIN
 from aquamvs.surface.grid import Grid
 from aquamvs.surface.refine import reselect
 from aquamvs.surface.tiles import Tile
+from tests.simulated_device import simulated_device
 
 
 def slope(rows: int = 40, columns: int = 50) -> torch.Tensor:
@@ -158,3 +159,30 @@ def test_strays_and_specks_are_found_and_slopes_are_not() -> None:
     few[:, :19] = True
     assert specks(plateau, 3.0, 50, few)[22:38, 22:38].all()
     assert not specks(plateau, 3.0, 20, few)[22:38, 22:38].any()
+
+
+def winding(side: int = 61) -> torch.Tensor:
+    """One island: rows joined at their ends in turn."""
+    z = torch.full((side, side), torch.nan)
+    z[::2] = 1.0
+    z[1::4, -1] = z[3::4, 0] = 1.0
+    return z
+
+
+@pytest.mark.parametrize("share", [0.3, 0.55, 0.6, 0.9])
+def test_a_device_finds_the_specks_that_the_processor_finds(monkeypatch, share: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.rand(70, 90, generator=generator)
+    z[torch.rand(70, 90, generator=generator) > share] = torch.nan
+    counted = torch.rand(70, 90, generator=generator) < 0.5
+    cases = [(z, 2.0, 20, None), (z, 0.8, 20, None), (z, 0.8, 9, counted), (z[:1], 2.0, 3, None)]
+    cases += [(winding(), 2.0, cells, None) for cells in (1921, 1922)]
+    expected = [specks(*case) for case in cases]
+    assert not expected[-2].any()
+    assert expected[-1].any()
+    with simulated_device(monkeypatch) as device:
+        for (maps, tolerance, least, some), wanted in zip(cases, expected, strict=True):
+            there = None if some is None else some.to(device)
+            found = specks(maps.to(device), tolerance, least, there)
+            assert found.device.type == device
+            assert torch.equal(found.cpu(), wanted)

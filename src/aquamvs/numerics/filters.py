@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .acceleration import at_once, has_kernels, in_parallel, worker_count
+from .islands import island_labels
 
 _LEAST_SHARE = 0.1
 """Of a window that must be known for a local mean."""
@@ -268,9 +269,11 @@ def specks(
         counted: Cells that count towards the size of their island, shape (H, W), bool; all if
             absent.
     """
+    if maps.device.type != "cpu":
+        return _specks_there(maps, tolerance, least_cells, counted)
     from scipy import ndimage
 
-    values = maps.cpu().numpy()
+    values = maps.numpy()
     known = np.isfinite(values)
     joined = known.copy()
     with np.errstate(invalid="ignore"):
@@ -283,13 +286,32 @@ def specks(
         joined[first] &= ~jump
         joined[second] &= ~jump
     labels, count = ndimage.label(joined)
-    counted_labels = labels if counted is None else labels[counted.cpu().numpy()]
+    counted_labels = labels if counted is None else labels[counted.numpy()]
     sizes = np.bincount(counted_labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     large = (sizes >= least_cells)[labels]
     # The rim along a jump belongs to whichever large part it touches.
     near_large = ndimage.binary_dilation(large, structure=np.ones((3, 3)))
-    return torch.from_numpy(known & ~near_large).to(maps.device)
+    return torch.from_numpy(known & ~near_large)
+
+
+def _specks_there(
+    maps: Tensor, tolerance: float, least_cells: int, counted: Tensor | None
+) -> Tensor:
+    """:func:`specks` where the map is: the processor takes longer than a GPU for all of a view."""
+    known = torch.isfinite(maps)
+    joined = known.clone()
+    for axis, size in enumerate(maps.shape):
+        jump = maps.diff(dim=axis).abs() > tolerance
+        for first in (0, 1):
+            joined.narrow(axis, first, size - 1).logical_and_(~jump)
+    labels = island_labels(joined).flatten()
+    cells = joined if counted is None else joined & counted
+    sizes = torch.zeros(labels.numel() + 1, dtype=torch.int64, device=maps.device)
+    sizes.index_add_(0, labels, cells.flatten().long())
+    large = (sizes[labels] >= least_cells).reshape(maps.shape) & joined
+    near_large = extreme(large.to(maps), 1) > 0
+    return known & ~near_large
 
 
 def _neighbourhood_median(maps: Tensor, radius: int) -> Tensor:
