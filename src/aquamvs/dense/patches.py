@@ -425,8 +425,3 @@ def _correlate(
     own, other = ((weight * x * x).sum(-1) + NOISE_FLOOR for x in (ours, theirs))
     ncc = (weight * ours * theirs).sum(-1) / (own * other).sqrt()
     return torch.where(seen & (total >= LEAST_WINDOW), 1 - ncc, torch.nan)
-
-
-def gaussian_noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Standard normal numbers, drawn on the CPU so that every device gets the same."""
-    return torch.randn(shape, generator=generator).to(like.device)

@@ -34,7 +34,6 @@ from .patches import (
     Window,
     combine,
     create_patch_matcher,
-    gaussian_noise,
 )
 from .planes import image_motion, prior_depth, sweep_planes
 from .quality import finish
@@ -104,6 +103,45 @@ class PatchMatchOptions:
                 )
 
 
+class _Changes:
+    """Random changes of planes: of depth alone, of the normal alone, and of both, in turn.
+
+    The processor draws them, so that every device gets the same, and begins anew for every view.
+    Views of one size get the same, which is kept for a device that would wait for the processor.
+
+    Args:
+        device: Where they are wanted.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._generator = torch.Generator().manual_seed(_SEED)
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def draw(self, number: int, trials: int, count: int) -> tuple[Tensor, Tensor]:
+        """The next standard normal changes, or those that another view got.
+
+        Args:
+            number: How many draws the view has had.
+            trials: Number of changes for each pixel.
+            count: Number of pixels.
+
+        Returns:
+            Of the depth, shape (trials, count), and of the normal, shape (trials, count, 3); all of
+            one kind are 0 where only the other changes.
+        """
+        if number < len(self._kept):
+            return self._kept[number]
+        steps = torch.randn(trials, count, generator=self._generator)
+        tilts = torch.randn(trials, count, 3, generator=self._generator)
+        tilts[0::3] = 0
+        steps[1::3] = 0
+        changes = steps.to(self._device), tilts.to(self._device)
+        if self._device.type != "cpu":
+            self._kept.append(changes)
+        return changes
+
+
 class PatchMatch:
     """Refractive PatchMatch; see the module.
 
@@ -120,6 +158,7 @@ class PatchMatch:
 
     def __init__(self, options: PatchMatchOptions | None = None) -> None:
         self.options = options or PatchMatchOptions()
+        self._changes: dict[tuple[torch.device, tuple[int, int]], _Changes] = {}
 
     def estimate(
         self,
@@ -152,8 +191,12 @@ class PatchMatch:
             )
         if not sources:
             raise DataError(f"{reference.name} has no source views to match with")
+        device = reference.image.device
+        changes = _Changes(device)
+        if device.type != "cpu":
+            changes = self._changes.setdefault((device, reference.size), changes)
         with torch.inference_mode():
-            return _Estimation(reference, sources, depth_range, seeds, self.options).run()
+            return _Estimation(reference, sources, depth_range, seeds, self.options, changes).run()
 
 
 class _Estimation:
@@ -166,6 +209,7 @@ class _Estimation:
         depth_range: tuple[float, float],
         seeds: Tensor | None,
         options: PatchMatchOptions,
+        changes: _Changes,
     ) -> None:
         self.reference, self.depth_range = reference, depth_range
         self.seeds, self.options = seeds, options
@@ -173,7 +217,7 @@ class _Estimation:
         self.views = build_pyramid(reference, levels)
         self.others = [build_pyramid(source, levels) for source in sources]
         self.window = Window.gaussian(options.window_radius)
-        self.generator = torch.Generator().manual_seed(_SEED)
+        self.changes, self.drawn = changes, 0
 
     def run(self) -> DepthMap:
         """All resolutions, then the finish."""
@@ -237,7 +281,8 @@ class _Estimation:
             depth, normal = _smoothed(matcher.rays, planes)
             scale = 0.5**number
             for colour in (pixels[dark], pixels[~dark]):
-                steps, tilts = self._random(plan.trials, len(colour), planes.depth)
+                steps, tilts = self.changes.draw(self.drawn, plan.trials, len(colour))
+                self.drawn += 1
                 trials = Trials(
                     depth[None],
                     normal[None],
@@ -246,14 +291,6 @@ class _Estimation:
                 )
                 matcher.improve(planes, colour, weights, trials, self.depth_range)
         return weights
-
-    def _random(self, trials: int, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Changes of depth alone, of the normal alone, and of both, in turn."""
-        steps = gaussian_noise((trials, count), self.generator, like)
-        tilts = gaussian_noise((trials, count, 3), self.generator, like)
-        tilts[0::3] = 0
-        steps[1::3] = 0
-        return steps, tilts
 
 
 def _weights(matcher: PatchMatcher, planes: PlaneMap) -> Tensor:
