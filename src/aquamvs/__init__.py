@@ -18,7 +18,10 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name], __name__), name)
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("aquamvs")
+        try:
+            return version("aquamvs")
+        except PackageNotFoundError:  # its folder is on the path, and nothing is installed
+            return "0+source"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

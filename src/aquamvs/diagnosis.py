@@ -27,6 +27,7 @@ _PACKAGES = (
     *("aquamvs", "torch", "numpy", "opencv-python-headless", "pillow", "av", "kornia", "numba"),
 )
 _EXTRAS = {
+    "numba-cuda": "cuda: compiled kernels on NVIDIA GPUs",
     "fast-simplification": "mesh: simplified meshes",
     "open3d": "mesh: Poisson meshes",
     "romav2": "roma: the RoMa v2 matcher",

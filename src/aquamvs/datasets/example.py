@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +201,8 @@ def write_dataset(
         for frame, each in enumerate(per_frame):
             writer.frame(scenes[each], frame, masks=masks and frame == 0)
         _write_config(folder, calibration, masks=masks)
+        from .. import __version__
+
         provenance = scenes[per_frame[0]].provenance()
         if series:
             provenance["frame_options"] = [scenes[o].provenance()["options"] for o in per_frame]
@@ -213,7 +214,7 @@ def write_dataset(
                 "rig": rig_name,
                 "image_size": [width, height],
                 "frames": len(per_frame),
-                "software": f"aquamvs {version('aquamvs')}",
+                "software": f"aquamvs {__version__}",
             },
         )
     return Path(out)

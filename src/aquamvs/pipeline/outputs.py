@@ -33,7 +33,7 @@ from .timing import Timing
 
 REPORT_NAME = "report.json"
 _MAX_REPORT_BYTES = 1 << 24
-_REPORTED_PACKAGES = ("aquamvs", "kornia", "numpy", "opencv-python-headless", "torch")
+_REPORTED_PACKAGES = ("kornia", "numpy", "opencv-python-headless")
 
 
 def finished_height_maps(output_dir: Path, *, least: int = 1) -> list[Path]:
@@ -250,8 +250,14 @@ def versions() -> dict[str, str]:
         >>> "torch" in versions()
         True
     """
-    found = {name: version(name) for name in _REPORTED_PACKAGES if name != "torch"}
-    return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
+    from .. import __version__
+
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "aquamvs": __version__,
+        **{name: version(name) for name in _REPORTED_PACKAGES},
+    }
 
 
 def timing_as_dict(timing: Timing) -> dict[str, Any]:
