@@ -144,8 +144,7 @@ def _run_pathway(
         update["matcher_type"] = pathway.matcher_type
     own = config.model_copy(update=update)
     label = None
-    if config.runtime.device == "cpu":
-        compile_kernels(pathway.pipeline_mode)
+    compile_kernels(pathway.pipeline_mode, config.runtime.device)
     try:
         label = weights_label(own)
         result = Pipeline(own).run_frame(frame, output_dir=folder, progress=progress)

@@ -10,7 +10,7 @@ import torch
 from ..calibration import CalibrationData
 from ..config import PipelineConfig
 from ..datasets import SceneOptions, make_rig, make_scene, render_view
-from ..numerics.acceleration import has_kernels
+from ..numerics.acceleration import has_cuda_kernels, has_kernels
 from ..pathways import MatcherType, PipelineMode
 from ..pipeline import reconstruct, undistort_views, undistortion_maps
 from ..types import FrameSet, UndistortedViews
@@ -20,16 +20,18 @@ _SIZE = (160, 120)
 
 
 @cache
-def compile_kernels(mode: PipelineMode) -> None:
+def compile_kernels(mode: PipelineMode, device: str = "cpu") -> None:
     """Reconstruct a few hundred pixels, so that numba compiles (or loads) a mode's kernels.
 
     The first use in an environment takes as long as compiling does, later ones about a second.
     Without numba there is nothing to do.
 
     Args:
-        mode: That is timed next, on a CPU.
+        mode: That is timed next.
+        device: On which it is timed.
     """
-    if not has_kernels(torch.empty(0)):
+    somewhere = torch.empty(0, device=device)
+    if not (has_kernels(somewhere) or has_cuda_kernels(somewhere)):
         return
     rig = make_rig("small5", image_size=_SIZE)
     config = PipelineConfig(
@@ -38,13 +40,13 @@ def compile_kernels(mode: PipelineMode) -> None:
         camera_input_map=dict.fromkeys(rig.cameras, Path()),
         pipeline_mode=mode,
         matcher_type=MatcherType.SIFT,
-    )
-    reconstruct(_tiny_views(rig), config)
+    ).with_device(device)
+    reconstruct(_tiny_views(rig, device), config)
 
 
-def _tiny_views(rig: CalibrationData) -> UndistortedViews:
+def _tiny_views(rig: CalibrationData, device: str) -> UndistortedViews:
     scene = make_scene("plane", seed=0, rig=rig, options=SceneOptions(depth=0.3))
     images = {
         name: torch.from_numpy(render_view(scene, rig, name)).float() / 255 for name in rig.cameras
     }
-    return undistort_views(FrameSet(0, images), rig, undistortion_maps(rig))
+    return undistort_views(FrameSet(0, images), rig, undistortion_maps(rig), device=device)

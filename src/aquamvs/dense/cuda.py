@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,9 @@ class CudaPatchMatcher(TensorPatchMatcher):
     def costs(self, pixels: Tensor, depth: Tensor, normal: Tensor, active: Tensor) -> Tensor:
         """See :meth:`~.patches.PatchMatcher.costs`."""
         out = depth.new_empty(len(pixels), len(self.sources), len(depth))
-        inputs = (self._there(each) for each in (pixels, depth, normal, active))
-        self._run(cuda_kernels.plane_costs, (len(pixels), len(depth)), *inputs, _array(out))
+        if out.numel() > 0:
+            inputs = (self._there(each) for each in (pixels, depth, normal, active))
+            self._run(cuda_kernels.plane_costs, (len(pixels), len(depth)), *inputs, _array(out))
         return out
 
     def improve(
@@ -81,6 +82,8 @@ class CudaPatchMatcher(TensorPatchMatcher):
         tried = len(NEIGHBOURS) + len(trials.depth) + len(trials.steps)
         if tried > cuda_kernels.MOST_PLANES:
             super().improve(planes, pixels, weights, trials, depth_range)
+            return
+        if len(pixels) == 0:
             return
         given = (trials.depth, trials.normal, trials.steps, trials.tilts)
         self._run(
@@ -99,8 +102,6 @@ class CudaPatchMatcher(TensorPatchMatcher):
         return _array(values.to(self._device).contiguous())
 
     def _run(self, kernel: Any, size: tuple[int, int], *arguments: Any) -> None:
-        if 0 in size:
-            return
         blocks = (-(-size[0] // _THREADS), size[1])
         with _on(self._device) as stream, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Grid size")  # the coarsest level is small
@@ -116,7 +117,7 @@ def _array(values: Tensor) -> Any:
 
 
 @contextlib.contextmanager
-def _on(device: torch.device) -> Any:
+def _on(device: torch.device) -> Iterator[Any]:
     """PyTorch's current stream on a device, as numba takes it."""
     if device.type == "cpu":
         yield 0
