@@ -112,6 +112,7 @@ def test_a_gaussian_window_averages_less_than_its_square() -> None:
     assert square.size == 49
     assert 30 < gaussian.size < 40
     assert gaussian.weights.max() == gaussian.weights[24] == 1
+    assert Window.gaussian(2, sigma=1.0).size < Window.gaussian(2).size < 25
 
 
 def test_improvement_agrees_with_tensors(make_scene, make_plane, compiled: str) -> None:

@@ -14,6 +14,7 @@ from aquamvs.dense import (
 )
 from aquamvs.errors import ConfigError, DataError
 from aquamvs.maps import grid_normals
+from aquamvs.numerics.filters import extreme
 from aquamvs.projection.depth import points_from_depth, ray_depth
 from aquamvs.types import DepthMap, View
 
@@ -102,6 +103,55 @@ def test_relief_that_windows_average_comes_back(make_scene, make_plane) -> None:
     level = make_scene(make_plane()).truth[found.valid]
     true, seen = scene.truth[found.valid] - level, found.depth[found.valid] - level
     assert 0.83 < (true * seen).sum() / true.square().sum() < 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Stones(Plane):
+    """A plane with square stones, whose sides are as wide as a footprint.
+
+    Attributes:
+        pitch: From stone to stone, metres.
+        width: Of a stone, metres.
+        rise: Of its top, metres.
+    """
+
+    pitch: float = 0.08
+    width: float = 0.024
+    rise: float = 0.03
+
+    def depth_along(self, origin: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+        """Ray depth by bisection: from above, rays meet the stones before the plane."""
+        far = super().depth_along(origin, direction)
+        near = far - 2 * self.rise
+        for _ in range(40):
+            depth = (near + far) / 2
+            points = origin + depth[..., None] * direction
+            below = points[..., 2] > self.height - self.rise * self.top(points)
+            near, far = torch.where(below, near, depth), torch.where(below, depth, far)
+        return (near + far) / 2
+
+    def top(self, points: torch.Tensor) -> torch.Tensor:
+        """1 on stones, 0 between them."""
+        away = (points[..., :2] / self.pitch).frac().abs() - 0.5
+        inside = 0.5 * self.width - self.pitch * away.abs()
+        return torch.sigmoid(inside / 8e-4).prod(-1)
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_stones_as_wide_as_a_window_stand_as_high_as_they_are(
+    make_scene, footprint, seed: int
+) -> None:
+    """Windows of seven pixels lower them by a footprint; the ground between them stays flat."""
+    stones = Stones(seed=seed)
+    scene = make_scene(stones)
+    found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
+    top = stones.top(points_from_depth(scene.reference.model, scene.truth))
+    around = extreme(top, 4)
+    stone, ground = top > 0.9, found.valid & (around < 0.01)
+    assert found.valid[stone].float().mean() > 0.95
+    error = found.depth - scene.truth
+    assert error[stone & found.valid].median() < 0.7 * footprint
+    assert error[ground].abs().median() < 0.15 * footprint
 
 
 def test_depths_of_faint_ground_settle_on_its_plane(make_scene, make_plane, footprint) -> None:

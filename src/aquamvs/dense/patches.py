@@ -183,11 +183,17 @@ class Window:
         return cls(offsets, torch.ones(len(offsets)))
 
     @classmethod
-    def gaussian(cls, radius: int) -> Window:
-        """The same square, of which a pixel counts for less the further it is from the centre."""
+    def gaussian(cls, radius: int, *, sigma: float | None = None) -> Window:
+        """The same square, of which a pixel counts for less the further it is from the centre.
+
+        Args:
+            radius: How far it reaches, px.
+            sigma: Of the weights, px; two thirds of the radius if absent.
+        """
         square = cls.square(radius)
         distance = square.offsets.to(square.weights).norm(dim=-1)
-        return cls(square.offsets, torch.exp(-0.5 * (distance / (_WINDOW_SIGMA * radius)) ** 2))
+        sigma = _WINDOW_SIGMA * radius if sigma is None else sigma
+        return cls(square.offsets, torch.exp(-0.5 * (distance / sigma) ** 2))
 
     @property
     def radius(self) -> int:

@@ -6,9 +6,9 @@
    BMVC 2011; Galliani, Lasinger and Schindler, ICCV 2015; Xu and Tao, CVPR 2019).
 3. Each pixel weighs its sources by how well they agree with the best of them, so that one which
    does not see the surface has no say (in the spirit of Schönberger et al., ECCV 2016).
-4. At the full resolution, a parabola for the fraction of a pixel, a contest of the surfaces on both
-   sides of every jump, and smoothing of what is not significant. Depths settle on planes of
-   several sizes as far as these miss no relief.
+4. At the full resolution, a parabola for the fraction of a pixel, which beside steps a small window
+   measures after a contest of the planes on both sides, and smoothing of what is not significant.
+   Depths settle on planes of several sizes as far as these miss no relief.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .patches import (
     create_patch_matcher,
 )
 from .planes import image_motion, prior_depth, sweep_planes
-from .quality import finish
+from .quality import SMALL_WINDOW, finish
 
 _TOLERATED_COST = 0.3
 """A source whose cost exceeds the best one's by this has half its weight."""
@@ -237,7 +237,7 @@ class _Estimation:
 
     def _depth_map(self, matcher: PatchMatcher, planes: PlaneMap, weights: Tensor) -> DepthMap:
         others = [pyramid[0] for pyramid in self.others]
-        small = create_patch_matcher(self.views[0], others, Window.square(1))
+        small = create_patch_matcher(self.views[0], others, SMALL_WINDOW)
         motion = _motion(matcher, planes.depth)
         planes.normal = _regular_normals(matcher, planes, motion)
         found = finish(matcher, small, planes, weights, motion, self.window)

@@ -17,12 +17,19 @@ _SUB_STEP_PX = 0.5
 """Image motion between the three depths of the parabola."""
 _LEAST_SHARE = 0.05
 """Sources with a smaller weight stay out of the parabola."""
+SMALL_WINDOW = Window.gaussian(2, sigma=1.0)
+"""What judges and measures pixels beside steps: half as wide as the usual window. A box of 3 x 3
+decides contests as well, but measures with more noise, by which boxes lost what bowers gained."""
 _JUMP_PX = 3.0
-"""Image motion between two surfaces that makes them compete for the pixels near their border."""
-_JUMP_RADIUS = 4
-"""Half the side of the neighbourhood searched for other surfaces: a window's reach and one more."""
+"""Image motion between two surfaces that is a jump, behind which some sources do not see."""
+_STEP_PX, _STEP_NOISE = 0.5, 10.0
+"""Two planes near a pixel compete for it if they differ there by this image motion (px) and by this
+many times the noise of its depth, which is as far as the extremes of a neighbourhood differ on
+faint ground."""
+_STEP_RADIUS = 4
+"""Half the side of the neighbourhood searched for other planes: a window's reach and one more."""
 _DECISIVE = 0.15
-"""Lead in cost that the winner of a contest needs; the pixel is left out otherwise."""
+"""Lead in cost that the winner of a contest at a jump needs; the pixel is left out otherwise."""
 _SIGNIFICANT = 3.0
 """A depth difference above this many times the noise is relief, which smoothing leaves alone."""
 _ROUGHEST_PX = 3.0
@@ -36,7 +43,7 @@ _ERROR_OF_SMOOTHED = 0.81
 """What makes depths settle, over the noise that independent residuals would leave before smoothing:
 with more, bowers lose relief, and with less, faint texture keeps noise."""
 _SIGMA_FLOOR_PX = 0.02
-_NOISE_SCALE, _SCATTER_SCALE, _PLANES_SCALE = 1.05, 1.4, 0.7
+_NOISE_SCALE, _SCATTER_SCALE, _PLANES_SCALE = 1.0, 1.4, 0.7
 """Error of a pixel over its noise, the reference's own included; over the roughness that smoothing
 took away; and of what it takes from planes over what settling says: together they bring the bower,
 box, low-texture and in-air scenes of seeds 0 to 2 to 0.65 to 0.71 within one sigma."""
@@ -99,16 +106,16 @@ def finish(
 
     Args:
         matcher: At the full resolution.
-        small: The same with a small window, for the contest beside jumps.
+        small: The same with :data:`SMALL_WINDOW`, for pixels beside steps.
         planes: One per pixel.
         weights: Of the sources, shape (P, S).
         motion: Image motion, px per metre of ray depth, shape (P,).
         window: The matching window of ``matcher``.
     """
     width, height = matcher.rays.size
-    found = _sub_step(matcher, planes, weights, motion, window)
+    found = _sub_step(matcher, matcher.rays.pixels(), planes, weights, motion, window)
     depth = _continued(matcher.rays, found.depth, planes.normal, motion, window)
-    depth = _contest(matcher, small, depth, planes.normal, motion)
+    depth = _beside_steps(small, depth, planes.normal, found.noise, weights, motion)
     depth, motion, noise, whole_noise, cost = (
         values.reshape(height, width)
         for values in (depth, motion, found.noise, found.whole_noise, found.cost)
@@ -182,14 +189,28 @@ def _with_lost_relief(depth: Tensor, noise: Tensor, limit: Tensor) -> Tensor:
 
 
 def _sub_step(
-    matcher: PatchMatcher, planes: PlaneMap, weights: Tensor, motion: Tensor, window: Window
+    matcher: PatchMatcher,
+    pixels: Tensor,
+    planes: PlaneMap,
+    weights: Tensor,
+    motion: Tensor,
+    window: Window,
 ) -> _Optimum:
-    """Vertex of the parabola through three depths, the normal held fixed."""
+    """Vertex of the parabola through three depths, the normal held fixed.
+
+    Args:
+        matcher: Whose window is ``window``.
+        pixels: Flat indices, shape (P,).
+        planes: One for each of these pixels; likewise ``weights`` and ``motion``.
+        weights: Of the sources, shape (P, S).
+        motion: Image motion, px per metre of ray depth, shape (P,).
+        window: The matching window.
+    """
     step = _SUB_STEP_PX / motion
     depth = torch.stack([planes.depth - step, planes.depth, planes.depth + step])
     normal = planes.normal.expand(3, -1, 3)
     asked = weights >= _LEAST_SHARE
-    costs = matcher.costs(matcher.rays.pixels(), depth, normal, asked)
+    costs = matcher.costs(pixels, depth, normal, asked)
     weights = torch.where(asked & torch.isfinite(costs).all(-1), weights, 0.0)
     before, here, after = combine(costs, weights).unbind(1)
     bend = before - 2 * here + after
@@ -222,22 +243,28 @@ def _continued(
     return torch.where(near & (inner != pixels), plane, depth)
 
 
-def _contest(
-    matcher: PatchMatcher, small: PatchMatcher, depth: Tensor, normal: Tensor, motion: Tensor
+def _beside_steps(
+    small: PatchMatcher,
+    depth: Tensor,
+    normal: Tensor,
+    noise: Tensor,
+    weights: Tensor,
+    motion: Tensor,
 ) -> Tensor:
-    """Give the pixels beside a jump to the surface that fits a small window best.
+    """Give the pixels beside a step to the surface that fits a small window, and measure with it.
 
-    A matching window beside a jump follows the side with more texture, whichever side its centre is
-    on. The nearest and the farthest plane around compete with the pixel's own.
+    A matching window beside a step follows the side with more texture, whichever side its centre is
+    on, and levels what is narrower than itself, such as a stone. The nearest and the farthest plane
+    around compete with the pixel's own.
 
     Returns:
-        Depths, shape (P,), metres; NaN where the contest was close.
+        Depths, shape (P,), metres; NaN where the contest of two sides of a jump was close.
     """
-    rays = matcher.rays
+    rays = small.rays
     width, height = rays.size
     pixels = rays.pixels()
     level = (depth * rays.descent(pixels)).reshape(1, 1, height, width)
-    side, radius = 2 * _JUMP_RADIUS + 1, _JUMP_RADIUS
+    side, radius = 2 * _STEP_RADIUS + 1, _STEP_RADIUS
     rivals = [
         functional.max_pool2d(
             torch.where(torch.isfinite(level), sign * level, -torch.inf),
@@ -251,22 +278,52 @@ def _contest(
     nearest, farthest = (
         rays.meet(pixels, rays.points(rival, depth[rival]), normal[rival]) for rival in rivals
     )
-    contested = torch.isfinite(depth) & ((farthest - nearest) * motion > _JUMP_PX)
-    index = contested.nonzero()[:, 0]
+    gap = (farthest - nearest) * motion
+    # Across a jump, even the noisiest surfaces are two.
+    least = (_STEP_NOISE * noise * motion).clamp(_STEP_PX, _JUMP_PX)
+    index = (torch.isfinite(depth) & (gap > least)).nonzero()[:, 0]
     depths = torch.stack([depth[index], nearest[index], farthest[index]])
     normals = torch.stack([normal[at[index]] for at in (pixels, *rivals)])
-    everyone = torch.ones(len(index), len(small.sources), dtype=torch.bool, device=depth.device)
+    winner, lead = _contest(small, index, depths, normals, motion[index])
+    chosen = winner[None]
+    plane = PlaneMap(
+        depths.gather(0, chosen)[0],
+        normals.gather(0, chosen[..., None].expand(1, -1, 3))[0],
+        lead,
+    )
+    found = _sub_step(small, index, plane, weights[index], motion[index], SMALL_WINDOW)
+    measured = torch.where(torch.isfinite(found.depth), found.depth, plane.depth)
+    unclear = (gap[index] > _JUMP_PX) & (lead <= _DECISIVE)
+    depth = depth.clone()
+    depth[index] = torch.where(unclear, torch.nan, measured)
+    return depth
+
+
+def _contest(
+    small: PatchMatcher, index: Tensor, depths: Tensor, normals: Tensor, motion: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Which of K planes fits each of N pixels best, and its lead in cost over other surfaces.
+
+    Args:
+        small: With a small window.
+        index: The pixels, shape (N,).
+        depths: Of their planes, shape (K, N), metres.
+        normals: Likewise, shape (K, N, 3).
+        motion: Image motion, px per metre of ray depth, shape (N,).
+
+    Returns:
+        Each of shape (N,).
+    """
+    width, height = small.rays.size
+    everyone = torch.ones(len(index), len(small.sources), dtype=torch.bool, device=depths.device)
     costs = small.costs(index, depths, normals, everyone)
-    # The better half of the sources: the others may not see what is behind the jump.
+    # The better half of the sources: the others may not see what is behind the step.
     score = 1 - best_half_mean((1 - costs).movedim(1, 0))
     score = _shared(score, index, (height, width))
     least, winner = score.min(1)
     won = depths.gather(0, winner[None])[0]
-    other = ((depths - won) * motion[index]).abs() > _JUMP_PX / 2
-    lead = torch.where(other.T, score, torch.inf).amin(1) - least
-    depth = depth.clone()
-    depth[index] = torch.where(lead > _DECISIVE, won, torch.nan)
-    return depth
+    other = ((depths - won) * motion).abs() > _JUMP_PX / 2
+    return winner, torch.where(other.T, score, torch.inf).amin(1) - least
 
 
 def _shared(score: Tensor, index: Tensor, shape: tuple[int, int]) -> Tensor:
