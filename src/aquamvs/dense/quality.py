@@ -45,8 +45,8 @@ with more, bowers lose relief, and with less, faint texture keeps noise."""
 _SIGMA_FLOOR_PX = 0.02
 _NOISE_SCALE, _SCATTER_SCALE, _PLANES_SCALE = 1.0, 1.4, 0.7
 """Error of a pixel over its noise, the reference's own included; over the roughness that smoothing
-took away; and of what it takes from planes over what settling says: together they bring the bower,
-box, low-texture and in-air scenes of seeds 0 to 2 to 0.65 to 0.71 within one sigma."""
+took away; and of what it takes from planes over what settling says: together they bring two views
+each of bower, box and low-texture scenes of seeds 0 to 2 to 0.65 to 0.71 within one sigma."""
 _LOST_SIGMA = 4.0
 """Gaussian window in which lost relief is told from noise, px: as wide as what one match sees."""
 _LOST_NOISE = 0.25
