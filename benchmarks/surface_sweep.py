@@ -51,7 +51,7 @@ from aquamvs.numerics.pyramid import level_count
 from aquamvs.numerics.sampling_kernels import PADDING, sample_map
 from aquamvs.pathways import PipelineMode
 from aquamvs.surface import sweep_surface
-from aquamvs.surface.sweep import LAST_PASSES, LEVEL_PASSES
+from aquamvs.surface.sweep import LAST_PASSES, LEVEL_PASSES, RELIEF_PASS
 from aquamvs.types import HeightMap, UndistortedViews
 
 RIG = "ring13"
@@ -184,7 +184,7 @@ def floor_seconds(height_map: HeightMap) -> tuple[float, float, float]:
     from the cache.
     """
     seen = height_map.view_count.double().sum()
-    hypotheses = sum(plan.hypotheses for plan in LAST_PASSES)
+    hypotheses = sum(plan.hypotheses for plan in (*LAST_PASSES, RELIEF_PASS))
     for level in range(1, level_count(min(MEDIUM))):
         hypotheses += sum(plan.hypotheses for plan in LEVEL_PASSES) / 4**level
     samples = float(seen) * hypotheses

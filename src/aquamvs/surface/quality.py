@@ -66,8 +66,11 @@ _RESIDUAL_SCALE = 1.2
 """Noise of a smoothed cell over what independent residuals would leave: measured on the low-texture
 scenes of seeds 0 to 2, where noise is all there is."""
 _SCATTER_SCALE = 2.1
-"""Error of a cell over the roughness that smoothing took away: measured on the bower, box,
-low-texture and in-air scenes of seeds 0 to 2."""
+"""Error of a cell over the roughness that smoothing took away, relief included: measured on the
+bower, box, low-texture and in-air scenes of seeds 0 to 2."""
+_SCATTER_OF_RELIEF = 8.0
+"""Scatter that may be relief, over the residuals' noise (squared): it casts doubt on a match, but
+what relief is missing from its height is judged later. Only what exceeds it widens sigma here."""
 _CARRY_SCALE = 2.4
 """Likewise between passes, where a surface that keeps too much of its own goes astray: with 2.1
 the board of seed 9 (41 degrees) was 0.077 mm off flat instead of 0.061."""
@@ -81,6 +84,9 @@ _APERTURE_ERROR_PX = 0.1
 """Error that neighbours share where the texture runs along the views' motion, as an edge does that
 is parallel to the baseline: views show it blurred differently, and the match slides along it. Of
 0.05 to 0.1, the boards of seeds 3 and 4 (30 and 41 degrees) are the flattest with this."""
+_APERTURE_OF_RELIEF_PX = 0.02
+"""Likewise where relief is told from noise. With 0 the board of seed 4 was 0.09 mm off flat instead
+of 0.06; with 0.1 next to no relief came back."""
 _LEAST_CROSSING = 1e-4
 """Of the curvature over what is usual."""
 
@@ -94,8 +100,8 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tenso
         spacing: Cell size, metres.
 
     Returns:
-        Height and its sigma, metres, NaN where no match is trusted, and confidence, 0 there; each
-        of shape (rows, columns).
+        Height and its sigma but for relief that is missing, metres, NaN where no match is trusted,
+        and confidence, 0 there; each of shape (rows, columns).
     """
     samples = _window_samples(plan)
     zncc = 1 - estimate.spread
@@ -109,22 +115,24 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tenso
     variance = torch.where(matched, variance, torch.inf)
     smoothed, own, planes = settle(smoothed, variance, spacing)
     # Neighbours scatter by their errors, and by relief that windows do not resolve. Which of the
-    # two it is does not show: it widens sigma, but makes no height settle.
+    # two it is does not show: it casts doubt on a match, but makes no height settle.
     roughness = estimate.z - smooth_pairs(
         estimate.z, _insignificant(estimate, plan, spacing), _FINAL_SIGMA
     )
     noise = _SCATTER_SCALE * _scatter_noise(estimate, plan, roughness)
     shown = _variance(estimate, noise, _LEAST_ERROR_PX)
-    sigma = (own * (shown / variance).clamp(min=1) + planes).sqrt()
+    doubt = (own * (shown / variance).clamp(min=1) + planes).sqrt()
     each_view = estimate.lever / estimate.effective_views.clamp(min=1).sqrt()
-    motion = sigma * each_view
+    motion = doubt * each_view
     matched &= motion < _LOOSEST_MATCH_PX
     jump = _STRAY * spacing
     matched &= ~isolated(torch.where(matched, smoothed, torch.nan), jump)
     sure = motion < _SURE_PX
     matched &= ~specks(torch.where(matched, smoothed, torch.nan), jump, _LEAST_ISLAND, sure)
     z = torch.where(matched, smoothed, torch.nan)
-    return z, torch.where(matched, sigma, torch.nan), torch.where(matched, zncc.clamp(0, 1), 0.0)
+    own *= (shown / variance - _SCATTER_OF_RELIEF).clamp(min=1)
+    sigma = torch.where(matched, (own + planes).sqrt(), torch.nan)
+    return z, sigma, torch.where(matched, zncc.clamp(0, 1), 0.0)
 
 
 def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
@@ -187,13 +195,24 @@ def without_gaps(z: Tensor) -> Tensor:
     return fill_gaps(z)
 
 
-def _variance(estimate: Estimate, noise: Tensor, error_px: float) -> Tensor:
+def own_variance(estimate: Estimate, plan: Pass) -> Tensor:
+    """Variance of what every cell itself says of its height, m²; NaN where it says nothing.
+
+    Relief that narrower windows find is told from it, so that edges along the motion count for less
+    than in the planes: the share of relief that the surface shows already holds them back too.
+    """
+    return _variance(estimate, _noise(estimate, plan), _LEAST_ERROR_PX, _APERTURE_OF_RELIEF_PX)
+
+
+def _variance(
+    estimate: Estimate, noise: Tensor, error_px: float, aperture_px: float = _APERTURE_ERROR_PX
+) -> Tensor:
     """Variance of the heights with an error that neither residuals nor scatter show; m².
 
     Only a share of a cell's height is its own; the rest is that of textured neighbours. What the
     cell itself would say is as uncertain as the whole over that share.
     """
-    aperture = _APERTURE_ERROR_PX**2 * (1 / _crossing(estimate) - 1)
+    aperture = aperture_px**2 * (1 / _crossing(estimate) - 1)
     hidden = (error_px**2 + aperture) / estimate.lever.clamp(min=1e-6) ** 2
     return (noise**2 + hidden) / _own_share(estimate).clamp(min=_LEAST_OWN) ** 2
 

@@ -12,8 +12,9 @@
    have smoothed relief, the last ones ride further, and do so twice.
 6. Heights settle on planes of several sizes as far as these miss no relief beyond the noise that
    the views' residuals show; between passes the planes also bridge what the images do not fix.
-7. Sigma comes from what smoothing takes away (neighbouring estimates scatter by their error) and
-   from how far the planes are trusted.
+7. Narrower windows ride on the result: of what they find, relief beyond the noise comes back.
+8. Sigma comes from the residuals, from how far the planes are trusted, and from how much relief
+   came back, since some is still missing then.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from .refine import (
     refine_again,
     reselect,
 )
+from .relief import Relief, recover
 from .search import (
     COARSE_STEP_PX,
     COARSE_TILE_SIDE,
@@ -74,6 +76,11 @@ LAST_PASSES = (
 """Passes at the intermediate levels and at the last: the surface carried over from twice the
 spacing is good to about a pixel; then a pure sub-step with the window and the
 interpolation of the final estimate."""
+
+RELIEF_PASS = Pass(hypotheses=3, step_px=0.3, window_sigma=1.0, cubic=True)
+"""Finds what the windows of the last pass have smoothed."""
+_RELIEF_PASSES = 3
+"""Such passes; after the first, only where heights still move."""
 
 _BOTH = 0.99
 """Of an upsampled mask: all the cells that it was made of are in it."""
@@ -207,8 +214,12 @@ class _Sweep:
         """Range, coarse map, finer levels, quality."""
         grids, z = self._coarse()
         estimate, occlusion = self._refine(grids, z)
+        z, sigma, confidence = final_heights(estimate, LAST_PASSES[-1], grids[0].spacing)
+        sharp = self._sharpened(grids[0], without_gaps(z), occlusion)
+        z = torch.where(torch.isfinite(z), sharp.z, torch.nan)
+        sigma = (sigma**2 + sharp.variance).sqrt()
         self.levels.clear()  # what follows needs memory, and no pyramids
-        return self._finish(grids[0], estimate, occlusion)
+        return self._finish(grids[0], z, sigma, confidence, estimate, occlusion)
 
     def _evaluator(self, level: list[LevelView], *, cubic: bool = False) -> TileEvaluator:
         """Of a level, held to the wanted number of workers."""
@@ -330,8 +341,31 @@ class _Sweep:
         blocked = hidden_cells(z, coarse, models, workers=self.coarsest.workers)
         return Occlusion(blocked, factor)
 
-    def _finish(self, grid: Grid, estimate: Estimate, occlusion: Occlusion | None) -> HeightMap:
-        z, sigma, confidence = final_heights(estimate, LAST_PASSES[-1], grid.spacing)
+    def _sharpened(self, grid: Grid, base: Tensor, occlusion: Occlusion | None) -> Relief:
+        """Heights with the relief that narrower windows show."""
+        evaluator = self._evaluator(self.levels[0], cubic=True)
+        step = RELIEF_PASS.step_px / self._motion(0, grid, base)
+        given = (occlusion, RELIEF_PASS, step)
+        estimate = refine(evaluator, grid, base, *given, self._advance, tile_side=self.tiles.full)
+        sharp = recover(base, base, estimate, RELIEF_PASS)
+        for _ in range(_RELIEF_PASSES - 1):
+            ridden = sharp.z
+            refine_again(
+                *(evaluator, grid, ridden, *given, estimate, sharp.moving),
+                tile_side=self.tiles.sparse,
+            )
+            sharp = recover(base, ridden, estimate, RELIEF_PASS)
+        return sharp
+
+    def _finish(
+        self,
+        grid: Grid,
+        z: Tensor,
+        sigma: Tensor,
+        confidence: Tensor,
+        estimate: Estimate,
+        occlusion: Occlusion | None,
+    ) -> HeightMap:
         return HeightMap(
             x0=grid.x0,
             y0=grid.y0,
@@ -350,7 +384,7 @@ class _Sweep:
     def _expect(self, grids: list[Grid]) -> None:
         """Count the steps of work that lie ahead."""
         tiles = [sum(1 for _ in split(grid, self.tiles.full)) for grid in grids]
-        passes = [len(LAST_PASSES)] + [len(LEVEL_PASSES)] * (len(grids) - 1)
+        passes = [len(LAST_PASSES) + 1] + [len(LEVEL_PASSES)] * (len(grids) - 1)
         coarse = sum(1 for _ in split(grids[-1], self.tiles.coarse))
         ahead = coarse + sum(t * p for t, p in zip(tiles, passes, strict=True))
         self.total = self.done + ahead

@@ -1,0 +1,98 @@
+"""What narrower windows add to a map: relief that it lacks, and no noise."""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from aquamvs.numerics.filters import gaussian_taps, pad_edges, smooth
+from aquamvs.surface.refine import Estimate
+from aquamvs.surface.relief import recover
+from aquamvs.surface.sweep import RELIEF_PASS
+
+NOISE, LEVER, SHAPE = 1e-4, 300.0, (80, 80)
+INNER = (slice(10, -10), slice(10, -10))
+
+
+def estimate_of(z: Tensor) -> Estimate:
+    """Of heights that five views agree on, and fix to about NOISE in windows of RELIEF_PASS."""
+
+    def everywhere(value: float) -> Tensor:
+        return torch.full_like(z, value)
+
+    return Estimate(
+        z=z,
+        spread=everywhere(0.1),
+        curvature=everywhere(4e5),
+        lever=everywhere(LEVER),
+        effective_views=everywhere(5.0),
+        view_count=torch.full(z.shape, 5, dtype=torch.uint8),
+        own_texture=everywhere(1.0),
+    )
+
+
+def smoothed(maps: Tensor, sigma: float) -> Tensor:
+    taps = gaussian_taps(sigma)
+    return smooth(pad_edges(maps, len(taps) // 2), taps)
+
+
+def noise() -> Tensor:
+    """Of NOISE, shared by neighbours as narrow windows make it."""
+    shared = smoothed(torch.randn(SHAPE, generator=torch.Generator().manual_seed(2)), 1.0)
+    return NOISE * shared / shared.std()
+
+
+def stones() -> Tensor:
+    """A bed at 1 m with rounded stones, 16 cells apart and 4 mm high."""
+    row, column = torch.meshgrid(*(torch.arange(size) for size in SHAPE), indexing="ij")
+    wave = torch.pi / 16
+    return 1.0 - 4e-3 * (torch.sin(wave * row) * torch.sin(wave * column)) ** 2
+
+
+def rms(maps: Tensor) -> float:
+    return float(maps[INNER].square().mean().sqrt())
+
+
+def test_noise_of_narrow_windows_stays_out() -> None:
+    flat = torch.ones(SHAPE)
+    found = recover(flat, flat, estimate_of(flat + noise()), RELIEF_PASS)
+    assert rms(found.z - flat) < 0.1 * NOISE
+    assert not bool(found.moving[INNER].any())
+
+
+def test_relief_that_wide_windows_levelled_comes_back() -> None:
+    true = stones()
+    base = smoothed(true, 3.0)
+    found = recover(base, base, estimate_of(true + noise()), RELIEF_PASS)
+    assert rms(found.z - true) < 0.25 * rms(base - true)
+    assert bool(found.moving[INNER].all())
+
+
+def test_sigma_takes_in_the_relief_that_may_still_be_missing() -> None:
+    """Narrow windows level half of what is left: the error is about what they added."""
+    true = stones()
+    base = smoothed(true, 3.0)
+    seen = (base + true) / 2
+    found = recover(base, base, estimate_of(seen + noise()), RELIEF_PASS)
+    within = ((found.z - true).abs() < found.variance.sqrt())[INNER].double().mean()
+    assert 0.5 < float(within) < 0.99
+
+
+def test_a_flat_board_keeps_no_relief_of_its_edges() -> None:
+    """Narrow windows slide along edges: wide ones, which average that, saw a plane."""
+    flat = torch.ones(SHAPE)
+    edges = 10 * noise()
+    found = recover(flat, flat, estimate_of(flat + edges), RELIEF_PASS)
+    assert rms(found.z - flat) < 0.1 * rms(edges)
+
+
+def test_cells_without_texture_of_their_own_add_nothing() -> None:
+    true = stones()
+    base = smoothed(true, 3.0)
+    estimate = estimate_of(true + noise())
+    plain = (slice(30, 50), slice(30, 50))
+    wrong = dataclasses.replace(estimate, z=estimate.z.clone())
+    wrong.z[plain] += 5e-3
+    wrong.own_texture[plain] = 0.0
+    found = recover(base, base, wrong, RELIEF_PASS)
+    assert float((found.z - base)[plain].abs().mean()) < 5e-4
