@@ -62,12 +62,16 @@ def test_run_reconstructs_resumes_and_reports_failures(
     assert "done" in capsys.readouterr().out
     assert main(["run", str(config), "-q"]) == 0
     assert "skipped" in capsys.readouterr().out
-    data |= {"matcher_type": "roma", "dense_matching": {"weights": "official"}}
-    config.write_text(yaml.safe_dump(data))
+    off = {"reconstruction": {"region_of_interest": [50.0, 50.0, 51.0, 51.0]}}
+    config.write_text(yaml.safe_dump(data | {"pipeline_mode": "surface"} | off))
     assert main(["run", str(config), "-q"]) == 1
     shown = capsys.readouterr()
-    assert "romav2" in shown.out
+    assert "match nowhere" in shown.out
     assert "1 of 1 frames failed" in shown.err
+    data |= {"matcher_type": "roma", "dense_matching": {"weights": "official"}}
+    config.write_text(yaml.safe_dump(data))
+    assert main(["run", str(config), "-q"]) == 2
+    assert "romav2" in capsys.readouterr().err
     assert main(["run", str(config), "--device", "abacus"]) == 2
     assert "expected cpu, cuda" in capsys.readouterr().err
 

@@ -214,7 +214,9 @@ def weights_label(config: PipelineConfig) -> str | None:
         >>> from aquamvs.pipeline import weights_label
         >>> weights_label(config) is None  # the surface sweep has no network
         True
-        >>> weights_label(config.model_copy(update={"pipeline_mode": "sparse"}))
+        >>> from aquamvs.pathways import MatcherType
+        >>> sparse = {"pipeline_mode": PipelineMode.SPARSE, "matcher_type": MatcherType.LIGHTGLUE}
+        >>> weights_label(config.model_copy(update=sparse))
         'LightGlue (bundled)'
     """
     if config.pipeline_mode is PipelineMode.SURFACE:
