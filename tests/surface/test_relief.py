@@ -55,7 +55,7 @@ def rms(maps: Tensor) -> float:
 
 def test_noise_of_narrow_windows_stays_out() -> None:
     flat = torch.ones(SHAPE)
-    found = recover(flat, flat, estimate_of(flat + noise()), RELIEF_PASS)
+    found = recover(flat, estimate_of(flat + noise()), RELIEF_PASS)
     assert rms(found.z - flat) < 0.1 * NOISE
     assert not bool(found.moving[INNER].any())
 
@@ -63,7 +63,7 @@ def test_noise_of_narrow_windows_stays_out() -> None:
 def test_relief_that_wide_windows_levelled_comes_back() -> None:
     true = stones()
     base = smoothed(true, 3.0)
-    found = recover(base, base, estimate_of(true + noise()), RELIEF_PASS)
+    found = recover(base, estimate_of(true + noise()), RELIEF_PASS)
     assert rms(found.z - true) < 0.25 * rms(base - true)
     assert bool(found.moving[INNER].all())
 
@@ -73,7 +73,7 @@ def test_sigma_takes_in_the_relief_that_may_still_be_missing() -> None:
     true = stones()
     base = smoothed(true, 3.0)
     seen = (base + true) / 2
-    found = recover(base, base, estimate_of(seen + noise()), RELIEF_PASS)
+    found = recover(base, estimate_of(seen + noise()), RELIEF_PASS)
     within = ((found.z - true).abs() < found.variance.sqrt())[INNER].double().mean()
     assert 0.5 < float(within) < 0.99
 
@@ -82,7 +82,7 @@ def test_a_flat_board_keeps_no_relief_of_its_edges() -> None:
     """Narrow windows slide along edges: wide ones, which average that, saw a plane."""
     flat = torch.ones(SHAPE)
     edges = 10 * noise()
-    found = recover(flat, flat, estimate_of(flat + edges), RELIEF_PASS)
+    found = recover(flat, estimate_of(flat + edges), RELIEF_PASS)
     assert rms(found.z - flat) < 0.1 * rms(edges)
 
 
@@ -94,5 +94,5 @@ def test_cells_without_texture_of_their_own_add_nothing() -> None:
     wrong = dataclasses.replace(estimate, z=estimate.z.clone())
     wrong.z[plain] += 5e-3
     wrong.own_texture[plain] = 0.0
-    found = recover(base, base, wrong, RELIEF_PASS)
+    found = recover(base, wrong, RELIEF_PASS)
     assert float((found.z - base)[plain].abs().mean()) < 5e-4

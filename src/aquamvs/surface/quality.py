@@ -55,9 +55,6 @@ themselves, its windows have smoothed relief."""
 _OVERSHOOT = 0.5
 """Share of such a move by which the next windows ride further. Chosen on box and bower scenes of
 seed 0, and on gravel and bricks of another renderer; with 1 the boxes lost 1 % of their cells."""
-_WORTH_REPEATING = 3.0
-"""Where a pass moved the surface by more than this many times the noise, another pass is worth its
-time: a quarter of the move remains."""
 _MOVE_SIGMA = 4.0
 """Gaussian window of such moves, cells: as wide as what one match sees."""
 _FINAL_SIGMA = 1.5
@@ -150,10 +147,8 @@ def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
     return without_gaps(settle(kept, variance, spacing)[0])
 
 
-def overshot(
-    estimate: Estimate, plan: Pass, spacing: float, ridden: Tensor, before: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The surface on which the last windows ride, and where it is not yet the one that they find.
+def overshot(estimate: Estimate, plan: Pass, spacing: float, ridden: Tensor) -> Tensor:
+    """The surface on which the last windows ride, beyond what was found where relief shows.
 
     A window moves as a whole, so that it finds what the surface it rides on lacks of the relief
     within it, averaged. Repeated, this converges to all of the relief that windows pass on (van
@@ -164,11 +159,9 @@ def overshot(
         plan: That pass.
         spacing: Cell size, metres.
         ridden: The surface that its windows rode on, shape (rows, columns), metres.
-        before: The surface that was known then, same shape.
 
     Returns:
-        Heights to ride on and the heights that are known now, without gaps, metres; and the cells
-        that are worth another pass; each of shape (rows, columns).
+        Heights without gaps, same shape.
     """
     kept, noise = _kept(estimate, plan), _noise(estimate, plan)
     smoothed = smooth_pairs(kept, _roughness_limit(noise, spacing), _FINAL_SIGMA)
@@ -176,10 +169,9 @@ def overshot(
     z = without_gaps(settle(smoothed, variance, spacing)[0])
     known = torch.isfinite(estimate.z) & torch.isfinite(noise)
     doubt = noise / _own_share(estimate).clamp(min=_LEAST_OWN)
-    moved, usual = (local_rms(x, known, _MOVE_SIGMA) for x in (z - before, doubt))
+    moved, usual = (local_rms(x, known, _MOVE_SIGMA) for x in (z - ridden, doubt))
     resolved = moved <= _UNRESOLVED * usual
-    ride = torch.where(resolved, z, z + _OVERSHOOT * (z - ridden))
-    return ride, z, ~(moved <= _WORTH_REPEATING * usual) & (estimate.view_count >= 2)
+    return torch.where(resolved, z, z + _OVERSHOOT * (z - ridden))
 
 
 def trusted_spread(estimate: Estimate) -> float:

@@ -36,7 +36,8 @@ _UNSEEN_SHARE = 3.0
 """Mean square of the relief that narrow windows smooth too, over that of what they added. Chosen on
 bower, box and low-texture scenes of seeds 0 to 2, and on gravel of another renderer."""
 _STILL_MOVING = 0.5
-"""Where the last step exceeded this many times the noise, another may find more."""
+"""Where windows moved heights by more than this many times the noise, they may find more when they
+ride on that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,11 @@ class Relief:
     moving: Tensor
 
 
-def recover(base: Tensor, ridden: Tensor, estimate: Estimate, plan: Pass) -> Relief:
+def recover(base: Tensor, estimate: Estimate, plan: Pass) -> Relief:
     """Add the relief that an estimate shows beyond its noise.
 
     Args:
         base: Heights of the wider windows, without gaps, shape (rows, columns), metres.
-        ridden: The surface that the estimate's windows rode on, same shape, metres.
         estimate: Of a pass with narrow windows.
         plan: That pass.
 
@@ -81,8 +81,8 @@ def recover(base: Tensor, ridden: Tensor, estimate: Estimate, plan: Pass) -> Rel
         share = (relief / (relief + expected)).nan_to_num(0.0)
         z += share * band
         returned += share * expected.nan_to_num(0.0, posinf=0.0)
-    returned += _UNSEEN_SHARE * _mean((z - base).square(), (weight > 0).to(weight)).nan_to_num(0.0)
-    moved = _mean((z - ridden).square(), weight)
+    moved = _mean((z - base).square(), (weight > 0).to(weight)).nan_to_num(0.0)
+    returned += _UNSEEN_SHARE * moved
     return Relief(z, returned, moved > _STILL_MOVING**2 * _mean(variance, weight))
 
 

@@ -9,7 +9,7 @@
 4. Cameras whose ray the surface blocks, and views that disagree, leave the mean.
 5. A parabola gives the fraction of a step. Differences between neighbours that are no larger than
    noise are smoothed out, before the last pass and after it; walls and slopes stay. Where windows
-   have smoothed relief, the last ones ride further, and do so twice.
+   have smoothed relief, the last ones ride further.
 6. Heights settle on planes of several sizes as far as these miss no relief beyond the noise that
    the views' residuals show; between passes the planes also bridge what the images do not fix.
 7. Narrower windows ride on the result: of what they find, relief beyond the noise comes back.
@@ -79,8 +79,6 @@ interpolation of the final estimate."""
 
 RELIEF_PASS = Pass(hypotheses=3, step_px=0.3, window_sigma=1.0, cubic=True)
 """Finds what the windows of the last pass have smoothed."""
-_RELIEF_PASSES = 3
-"""Such passes; after the first, only where heights still move."""
 
 _BOTH = 0.99
 """Of an upsampled mask: all the cells that it was made of are in it."""
@@ -266,7 +264,7 @@ class _Sweep:
                     trusted = trusted_spread(estimate)
                     matched = estimate.spread < trusted
                     if plan is LAST_PASSES[-1]:
-                        z, known, _ = overshot(estimate, previous, rode_on, z, z)
+                        z = overshot(estimate, previous, rode_on, z)
                     else:
                         z = carried(estimate, previous, rode_on)
                 if z.shape != grid.shape:
@@ -286,12 +284,6 @@ class _Sweep:
                     *(grid, z, occlusion, plan, step, self._advance),
                     tile_side=self.tiles.full,
                 )
-                if plan is LAST_PASSES[-1]:
-                    z, _, again = overshot(estimate, plan, grid.spacing, z, known)
-                    refine_again(
-                        *(evaluator, grid, z, occlusion, plan, step, estimate, again),
-                        tile_side=self.tiles.sparse,
-                    )
                 previous, rode_on = plan, grid.spacing
         assert estimate is not None  # noqa: S101  (there is at least one level)
         return estimate, occlusion
@@ -342,20 +334,17 @@ class _Sweep:
         return Occlusion(blocked, factor)
 
     def _sharpened(self, grid: Grid, base: Tensor, occlusion: Occlusion | None) -> Relief:
-        """Heights with the relief that narrower windows show."""
+        """Heights with the relief that narrower windows show, and again where it moved them."""
         evaluator = self._evaluator(self.levels[0], cubic=True)
         step = RELIEF_PASS.step_px / self._motion(0, grid, base)
         given = (occlusion, RELIEF_PASS, step)
         estimate = refine(evaluator, grid, base, *given, self._advance, tile_side=self.tiles.full)
-        sharp = recover(base, base, estimate, RELIEF_PASS)
-        for _ in range(_RELIEF_PASSES - 1):
-            ridden = sharp.z
-            refine_again(
-                *(evaluator, grid, ridden, *given, estimate, sharp.moving),
-                tile_side=self.tiles.sparse,
-            )
-            sharp = recover(base, ridden, estimate, RELIEF_PASS)
-        return sharp
+        sharp = recover(base, estimate, RELIEF_PASS)
+        refine_again(
+            *(evaluator, grid, sharp.z, *given, estimate, sharp.moving),
+            tile_side=self.tiles.sparse,
+        )
+        return recover(base, estimate, RELIEF_PASS)
 
     def _finish(
         self,
