@@ -28,7 +28,7 @@ _POOLED_SIGMA = 2.0
 """Gaussian window in which relief is told from noise, pairs of cells."""
 _ROUGH_SIGMA = 2.5
 """Gaussian window off which relief stands, pairs of cells."""
-_MOST_OF_VISIBLE = 0.25
+_MOST_OF_VISIBLE = 0.1
 """Relief that comes back, over that which the wide windows let through (mean squares). What they
 smooth entirely cannot be told from the error of an edge that views show blurred differently:
 without this, boards of 41 degrees were 0.35 mm off flat instead of 0.06."""
