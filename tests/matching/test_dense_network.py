@@ -59,6 +59,16 @@ def test_the_correlation_is_largest_at_the_true_offset():
     assert correlation.amax() <= 1 + 1e-5
 
 
+def test_the_compiled_correlation_agrees_with_tensors():
+    generator = torch.Generator().manual_seed(3)
+    own, other = torch.randn(2, 2, 8, 11, 17, generator=generator)
+    other = other.to(memory_format=torch.channels_last)
+    expected = local_correlation(own, other, 3)
+    with torch.no_grad():
+        compiled = local_correlation(own, other, 3)
+    torch.testing.assert_close(compiled, expected, atol=1e-6, rtol=0)
+
+
 def test_coarse_matches_are_the_likeliest_cells_refined_by_their_neighbours():
     columns, rows = 5, 4
     logits = torch.full((1, 20, 21), -10.0)

@@ -242,9 +242,13 @@ def _where_textured(at: ScaleWarp, images: _Images) -> ScaleWarp:
 
 def _local_range(values: Tensor, stride: int) -> Tensor:
     """Largest less smallest value around cells, shape (B, C, H, W) -> (B, C, h, w)."""
-    side = 2 * _TEXTURE_REACH + stride
-    highest = functional.max_pool2d(values, side, stride, _TEXTURE_REACH)
-    return highest + functional.max_pool2d(-values, side, stride, _TEXTURE_REACH)
+    side, reach = 2 * _TEXTURE_REACH + stride, _TEXTURE_REACH
+
+    def highest(maps: Tensor) -> Tensor:
+        across = functional.max_pool2d(maps, (1, side), (1, stride), (0, reach))
+        return functional.max_pool2d(across, (side, 1), (stride, 1), (reach, 0))
+
+    return highest(values) + highest(-values)
 
 
 def plane_alignment(reference: View, source: View, guidance: Guidance) -> PlaneAlignment:
@@ -294,7 +298,7 @@ def load_bundled_roma(weights: Path, *, device: str | torch.device = "cpu") -> D
     """
     network = DenseNetwork()
     load_strictly(network, read_tensors(weights), path=weights, model="the bundled RoMa-style net")
-    return network.eval().to(device)
+    return network.eval().to(device, memory_format=torch.channels_last)
 
 
 def _grid(view_size: tuple[int, int], side: int) -> WorkingGrid:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...numerics.acceleration import has_kernels
 from ...pixels import pixel_grid, to_normalized
 from .layers import (
     INPUT_CHANNELS,
@@ -228,6 +229,13 @@ def local_correlation(own: Tensor, warped: Tensor, radius: int) -> Tensor:
     own, warped = functional.normalize(own, dim=1), functional.normalize(warped, dim=1)
     rows, columns = own.shape[2:]
     padded = functional.pad(warped, (radius,) * 4)
+    if has_kernels(own) and not torch.is_grad_enabled():
+        from .kernels import correlate
+
+        found = torch.empty(len(own), (2 * radius + 1) ** 2, rows, columns)
+        for one, other, out in zip(own.contiguous(), padded.contiguous(), found, strict=True):
+            correlate(one.numpy(), other.numpy(), radius, out.numpy())
+        return found
     offsets = range(2 * radius + 1)
     return torch.stack(
         [
