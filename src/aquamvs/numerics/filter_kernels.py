@@ -34,6 +34,38 @@ def _neighbours(values, r, c, rows, columns, out):  # type: ignore[no-untyped-de
 
 
 @compiled
+def smooth(values, taps, smoothed):  # type: ignore[no-untyped-def]
+    """Separable symmetric filter.
+
+    Args:
+        values: shape (rows + n - 1, columns + n - 1).
+        taps: shape (n,), n odd.
+        smoothed: Output, shape (rows, columns).
+    """
+    rows, columns = smoothed.shape
+    n = taps.shape[0]
+    radius = n // 2
+    across = np.empty((n, columns), values.dtype)  # rows that the next ones need, in turn
+    for r in range(rows + n - 1):
+        line, into = values[r], across[r % n]
+        for c in range(columns):
+            into[c] = taps[radius] * line[c + radius]
+        for i in range(radius):
+            tap, j = taps[i], n - 1 - i
+            for c in range(columns):
+                into[c] += tap * (line[c + i] + line[c + j])
+        if r < n - 1:
+            continue
+        total, middle = smoothed[r - n + 1], across[(r - radius) % n]
+        for c in range(columns):
+            total[c] = taps[radius] * middle[c]
+        for i in range(radius):
+            tap, before, after = taps[i], across[(r - n + 1 + i) % n], across[(r - i) % n]
+            for c in range(columns):
+                total[c] += tap * (before[c] + after[c])
+
+
+@compiled
 def median3(values, first, last, median):  # type: ignore[no-untyped-def]
     """Lower median of the known cells of every 3 x 3 neighbourhood; the edge is repeated outwards.
 

@@ -1,8 +1,8 @@
 """Separable filters on stacks of maps, as sums of shifted slices.
 
-At window sizes of a few cells this is several times faster on a CPU than a general convolution,
-and the order of the sums does not depend on the size of the map, so tiles give the same bytes.
-Elsewhere boxes, of which there are most, are pooled.
+At window sizes of a few cells this is several times faster on a CPU than a general convolution.
+Single maps are filtered by compiled code there. Elsewhere boxes, of which there are most, are
+pooled.
 """
 
 import itertools
@@ -15,18 +15,17 @@ import torch
 from torch import Tensor
 
 from .acceleration import at_once, has_kernels, in_parallel, worker_count
+from .bands import in_bands
 from .islands import island_labels
 
 _LEAST_SHARE = 0.1
 """Of a window that must be known for a local mean."""
 _SCATTER_SIGMA = 3.0
 """Window over which scatter is measured, cells."""
-_BAND_ROWS = 128
-"""Rows whose root mean squares are found at once."""
 _MEDIAN_ROWS = 64
 """Rows whose neighbourhoods are gathered at once: bounds memory."""
-_BAND_BYTES, _NEIGHBOUR_BYTES = 48, 16
-"""Memory that takes for each cell, and for each cell of each neighbourhood."""
+_CELL_BYTES, _NEIGHBOUR_BYTES = 48, 16
+"""Memory that a root mean square takes for each cell, and a median for each cell that it is of."""
 
 
 def gaussian_taps(sigma: float) -> list[float]:
@@ -58,6 +57,13 @@ def smooth(maps: Tensor, taps: list[float]) -> Tensor:
         for window in ((1, count), (count, 1)):
             stack = torch.nn.functional.avg_pool2d(stack, window, stride=1)
         return stack.reshape(*maps.shape[:-2], *stack.shape[-2:])
+    if maps.dim() == 2 and has_kernels(maps):
+        from .filter_kernels import smooth as compiled_smooth
+
+        rows, columns = (size - len(taps) + 1 for size in maps.shape)
+        smoothed = maps.new_empty(rows, columns)
+        compiled_smooth(maps.contiguous().numpy(), np.array(taps, np.float32), smoothed.numpy())
+        return smoothed
     return _along(_along(maps, taps, -1), taps, -2)
 
 
@@ -85,11 +91,6 @@ def pad_edges(maps: Tensor, margin: int) -> Tensor:
         return maps
     padded = torch.nn.functional.pad(maps[None, None], (margin,) * 4, mode="replicate")
     return padded[0, 0]
-
-
-def _pad_columns(maps: Tensor, margin: int) -> Tensor:
-    """Repeat the outermost columns, shape (H, W) -> (H, W + 2m)."""
-    return torch.nn.functional.pad(maps[None], (margin, margin), mode="replicate")[0]
 
 
 def pad_linear(maps: Tensor, margin: int) -> Tensor:
@@ -182,19 +183,15 @@ def local_rms(maps: Tensor, known: Tensor, sigma: float) -> Tensor:
     """
     taps = gaussian_taps(sigma)
     margin = len(taps) // 2
-    found = torch.empty_like(maps)
-    # What lies between is small, and stays in a processor's cache.
-    band = at_once(maps.device, _BAND_ROWS, _BAND_BYTES * maps.shape[1])
-    for start in range(0, len(maps), band):
-        stop = min(start + band, len(maps))
-        rows = torch.arange(start - margin, stop + margin, device=maps.device)
-        rows = rows.clamp(0, len(maps) - 1)
+
+    def some(rows: slice) -> tuple[Tensor]:
         there = known[rows]
         square = torch.where(there, maps[rows].square(), 0.0)
-        above, share = (smooth(_pad_columns(x, margin), taps) for x in (square, there.to(maps)))
+        above, share = (smooth(pad_edges(x, margin), taps) for x in (square, there.to(maps)))
         mean = above / share.clamp(min=1e-6)
-        found[start:stop] = torch.where(share > _LEAST_SHARE, mean.sqrt(), torch.nan)
-    return found
+        return (torch.where(share > _LEAST_SHARE, mean.sqrt(), torch.nan),)
+
+    return in_bands(some, maps, _CELL_BYTES, margin=margin)[0]
 
 
 def scatter(roughness: Tensor) -> Tensor:

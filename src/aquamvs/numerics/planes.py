@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .acceleration import in_parallel, operation_workers
+from .bands import in_bands
 from .filters import gaussian_taps, smooth
 
 _BLOCK = 4
@@ -36,7 +38,9 @@ _EVIDENT = 1.0
 _SLOPE = 0.5
 """How far slopes are from those of wider planes (of the widest: from level), 1 sigma."""
 _BAND_ROWS = 256
-"""Rows of cells that are worked on at a time (whole blocks), so that what lies between is small."""
+"""Rows of cells whose moments are found at a time (whole blocks): what lies between is small."""
+_CELL_BYTES = 64
+"""Memory that a cell takes while it settles."""
 _LEAST_WEIGHT = 1e-3
 """Of no information, 1/m²."""
 
@@ -84,10 +88,14 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor,
     known = torch.isfinite(z) & torch.isfinite(variance)
     if not bool(known.any()):
         return z, torch.zeros_like(z), torch.full_like(z, torch.inf)
-    middle = z[known].median()
-    del known
+    middle = z.nanmean()
     bands = [slice(row, row + _BAND_ROWS) for row in range(0, len(z), _BAND_ROWS)]
-    blocks = [_block_moments(*_weighed(z[rows] - middle, variance[rows])) for rows in bands]
+
+    def moments_of(rows: slice) -> list[Tensor]:
+        return _block_moments(*_weighed(z[rows] - middle, variance[rows]))
+
+    workers = operation_workers(z.device, len(bands))
+    blocks = list(in_parallel(moments_of, bands, workers))
     moments = _shifted([torch.cat(parts) for parts in zip(*blocks, strict=True)], _BLOCK, sign=1)
     finer = []
     side = _BLOCK
@@ -98,15 +106,17 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor,
     planes = _fitted(moments, side, spacing, level, level)
     for moments, side in reversed(finer):
         planes = _combined(planes, moments, side, spacing)
-    settled, own, taken = (torch.empty_like(z) for _ in range(3))
-    for rows in bands:
+
+    def settled(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         height, _, known = _weighed(z[rows] - middle, variance[rows])
         prior, missed, uncertain = _spread_out(planes, 1, height, first_row=rows.start)[:3]
         gain = torch.where(known, missed / (missed + variance[rows]), 0.0)
-        settled[rows] = prior + gain * (height - prior) + middle
-        own[rows] = torch.where(known, gain**2 * variance[rows], 0.0)
-        taken[rows] = (1 - gain) ** 2 * (uncertain + missed)
-    return settled, own, taken
+        own = torch.where(known, gain**2 * variance[rows], 0.0)
+        taken = (1 - gain) ** 2 * (uncertain + missed)
+        return prior + gain * (height - prior) + middle, own, taken
+
+    heights, own, taken = in_bands(settled, z, _CELL_BYTES)
+    return heights, own, taken
 
 
 def _weighed(height: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -72,6 +72,46 @@ def project_row(camera, x0, spacing, column, y, z, u, v, du, dv):  # type: ignor
 
 
 @compiled
+def lean_row(camera, x0, spacing, y, z, lean):  # type: ignore[no-untyped-def]
+    """Horizontal motion of the rays from a row of cells to a camera, per metre that they rise.
+
+    Args:
+        camera: Coefficients of its model, shape (21,).
+        x0: X of the first cell, metres.
+        spacing: Cell size, metres.
+        y: Y of the cells, metres.
+        z: Their heights, shape (n,).
+        lean: Output, shape (2, n); NaN where no ray enters the camera.
+    """
+    cx, cy, cz = camera[CENTRE], camera[CENTRE + 1], camera[CENTRE + 2]
+    wx, wy, wz = camera[ROWS + 6], camera[ROWS + 7], camera[ROWS + 8]
+    lx, ly, lz = camera[ROWS + 9], camera[ROWS + 10], camera[ROWS + 11]
+    height, k = camera[HEIGHT], camera[INDEX]
+    squash = _ONE - k * k
+    refractive = camera[REFRACTIVE] > _ZERO
+    dy = _F(y) - cy
+    for c in range(z.shape[0]):
+        dx, dz = _F(x0 + spacing * c) - cx, z[c] - cz
+        front = wx * dx + wy * dy + wz * dz
+        rise_x, rise_y, rise_z, visible = dx, dy, dz, True
+        if refractive:
+            level = lx * dx + ly * dy + lz * dz
+            depth = level - height
+            q = squash * (dx * dx + dy * dy + dz * dz - level * level)
+            w = bend(q, k * max(depth, _ZERO), height)
+            visible = depth >= _ZERO
+            front = w * front + (w * level - _ONE) * camera[NORMAL + 2]
+            # The ray enters the water h below the camera and w h beside it for each metre that the
+            # point lies beside it: what is left is its way under water.
+            beside, down = _ONE - w * height, height * (w * level - _ONE)
+            rise_x, rise_y = beside * dx + down * lx, beside * dy + down * ly
+            rise_z = beside * dz + down * lz
+        visible = visible and front > _EPS
+        lean[0, c] = -rise_x / rise_z if visible else _NAN
+        lean[1, c] = -rise_y / rise_z if visible else _NAN
+
+
+@compiled
 def may_see(camera, width, height, x_first, y_first, spacing, rows, columns, low, high):  # type: ignore[no-untyped-def]
     """Whether a view's image may contain any cell of a tile between two heights."""
     u, v = np.empty(_PROBES, np.float32), np.empty(_PROBES, np.float32)

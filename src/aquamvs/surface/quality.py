@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from ..errors import StageError
+from ..numerics.bands import in_bands
 from ..numerics.filters import (
     fill_gaps,
     gaussian_taps,
@@ -86,6 +89,11 @@ _APERTURE_OF_RELIEF_PX = 0.02
 of 0.06; with 0.1 next to no relief came back."""
 _LEAST_CROSSING = 1e-4
 """Of the curvature over what is usual."""
+_MEDIAN_CELLS = 1 << 16
+"""Of which a median over the map is taken, at least."""
+_CELL_BYTES = 64
+"""Memory that a cell takes while it is judged."""
+_MOVE_MARGIN = len(gaussian_taps(_MOVE_SIGMA)) // 2
 
 
 def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,36 +108,49 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tenso
         Height and its sigma but for relief that is missing, metres, NaN where no match is trusted,
         and confidence, 0 there; each of shape (rows, columns).
     """
-    samples = _window_samples(plan)
-    zncc = 1 - estimate.spread
-    pairs = (estimate.effective_views * (estimate.effective_views - 1) / 2).clamp(min=1e-3)
-    chance = _CHANCE_SIGMAS / (samples * pairs).sqrt()
-    matched = torch.isfinite(estimate.z) & (zncc > chance) & (estimate.curvature > 0)
-    matched &= estimate.spread < min(trusted_spread(estimate) + _LENIENCE, _CARRY_SPREAD)
-    noise = _noise(estimate, plan)
-    smoothed = smooth_pairs(estimate.z, _roughness_limit(noise, spacing), _FINAL_SIGMA)
-    variance = _variance(estimate, _RESIDUAL_SCALE * noise, _LEAST_ERROR_PX)
-    variance = torch.where(matched, variance, torch.inf)
+    usual, trusted = usual_curvature(estimate), trusted_spread(estimate) + _LENIENCE
+    limit = _roughness_limit(estimate, plan, spacing)
+    smoothed = smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
+
+    def variance_of(rows: slice) -> tuple[Tensor]:
+        part = estimate.part(rows)
+        variance = _variance(part, _RESIDUAL_SCALE * _noise(part, plan), _LEAST_ERROR_PX, usual)
+        return (torch.where(_matches(part, plan, trusted), variance, torch.inf),)
+
+    (variance,) = in_bands(variance_of, estimate.z, _CELL_BYTES)
     smoothed, own, planes = settle(smoothed, variance, spacing)
     # Neighbours scatter by their errors, and by relief that windows do not resolve. Which of the
     # two it is does not show: it casts doubt on a match, but makes no height settle.
-    roughness = estimate.z - smooth_pairs(
-        estimate.z, _insignificant(estimate, plan, spacing), _FINAL_SIGMA
-    )
-    noise = _SCATTER_SCALE * _scatter_noise(estimate, plan, roughness)
-    shown = _variance(estimate, noise, _LEAST_ERROR_PX)
-    doubt = (own * (shown / variance).clamp(min=1) + planes).sqrt()
-    each_view = estimate.lever / estimate.effective_views.clamp(min=1).sqrt()
-    motion = doubt * each_view
-    matched &= motion < _LOOSEST_MATCH_PX
+    limit = _insignificant(estimate, plan, spacing)
+    shown = scatter(estimate.z - smooth_pairs(estimate.z, limit, _FINAL_SIGMA))
     jump = _STRAY * spacing
-    matched &= ~isolated(torch.where(matched, smoothed, torch.nan), jump)
-    sure = motion < _SURE_PX
-    matched &= ~specks(torch.where(matched, smoothed, torch.nan), jump, _LEAST_ISLAND, sure)
-    z = torch.where(matched, smoothed, torch.nan)
-    own *= (shown / variance - _SCATTER_OF_RELIEF).clamp(min=1)
-    sigma = torch.where(matched, (own + planes).sqrt(), torch.nan)
-    return z, sigma, torch.where(matched, zncc.clamp(0, 1), 0.0)
+
+    def doubted(rows: slice) -> tuple[Tensor, ...]:
+        part = estimate.part(rows)
+        noise = _SCATTER_SCALE * _scatter_noise(part, plan, shown[rows])
+        excess = _variance(part, noise, _LEAST_ERROR_PX, usual) / variance[rows]
+        each_view = part.lever / part.effective_views.clamp(min=1).sqrt()
+        motion = each_view * (own[rows] * excess.clamp(min=1) + planes[rows]).sqrt()
+        matched = _matches(part, plan, trusted) & (motion < _LOOSEST_MATCH_PX)
+        z = torch.where(matched, smoothed[rows], torch.nan)
+        doubt = (excess - _SCATTER_OF_RELIEF).clamp(min=1)
+        return z, (own[rows] * doubt + planes[rows]).sqrt(), motion < _SURE_PX
+
+    z, sigma, sure = in_bands(doubted, estimate.z, _CELL_BYTES)
+    z[isolated(z, jump)] = torch.nan
+    z[specks(z, jump, _LEAST_ISLAND, sure)] = torch.nan
+    matched = torch.isfinite(z)
+    zncc = (1 - estimate.spread).clamp(0, 1)
+    return z, torch.where(matched, sigma, torch.nan), torch.where(matched, zncc, 0.0)
+
+
+def _matches(estimate: Estimate, plan: Pass, trusted: float) -> Tensor:
+    """Cells whose views agree better than by chance, and about as well as most."""
+    pairs = (estimate.effective_views * (estimate.effective_views - 1) / 2).clamp(min=1e-3)
+    chance = _CHANCE_SIGMAS / (_window_samples(plan) * pairs).sqrt()
+    matched = torch.isfinite(estimate.z) & (1 - estimate.spread > chance)
+    matched &= estimate.curvature > 0
+    return matched & (estimate.spread < min(trusted, _CARRY_SPREAD))
 
 
 def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
@@ -140,10 +161,16 @@ def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
         plan: That pass.
         spacing: Cell size, metres.
     """
-    kept = _kept(estimate, plan)
-    smoothed = smooth_pairs(kept, _insignificant(estimate, plan, spacing), _FINAL_SIGMA)
-    noise = _CARRY_SCALE * _scatter_noise(estimate, plan, kept - smoothed)
-    variance = _variance(estimate, noise, _COMMON_ERROR_PX)
+    usual, kept = usual_curvature(estimate), _kept(estimate, plan)
+    limit = _insignificant(estimate, plan, spacing)
+    shown = scatter(kept - smooth_pairs(kept, limit, _FINAL_SIGMA))
+
+    def variance_of(rows: slice) -> tuple[Tensor]:
+        part = estimate.part(rows)
+        noise = _CARRY_SCALE * _scatter_noise(part, plan, shown[rows])
+        return (_variance(part, noise, _COMMON_ERROR_PX, usual),)
+
+    (variance,) = in_bands(variance_of, estimate.z, _CELL_BYTES)
     return without_gaps(settle(kept, variance, spacing)[0])
 
 
@@ -163,20 +190,35 @@ def overshot(estimate: Estimate, plan: Pass, spacing: float, ridden: Tensor) -> 
     Returns:
         Heights without gaps, same shape.
     """
-    kept, noise = _kept(estimate, plan), _noise(estimate, plan)
-    smoothed = smooth_pairs(kept, _roughness_limit(noise, spacing), _FINAL_SIGMA)
-    variance = _variance(estimate, _RESIDUAL_SCALE * noise, _COMMON_ERROR_PX)
+    usual, kept = usual_curvature(estimate), _kept(estimate, plan)
+    smoothed = smooth_pairs(kept, _roughness_limit(estimate, plan, spacing), _FINAL_SIGMA)
+
+    def variance_of(rows: slice) -> tuple[Tensor]:
+        part = estimate.part(rows)
+        noise = _RESIDUAL_SCALE * _noise(part, plan)
+        return (_variance(part, noise, _COMMON_ERROR_PX, usual),)
+
+    (variance,) = in_bands(variance_of, estimate.z, _CELL_BYTES)
     z = without_gaps(settle(smoothed, variance, spacing)[0])
-    known = torch.isfinite(estimate.z) & torch.isfinite(noise)
-    doubt = noise / _own_share(estimate).clamp(min=_LEAST_OWN)
-    moved, usual = (local_rms(x, known, _MOVE_SIGMA) for x in (z - ridden, doubt))
-    resolved = moved <= _UNRESOLVED * usual
-    return torch.where(resolved, z, z + _OVERSHOOT * (z - ridden))
+
+    def further(rows: slice) -> tuple[Tensor]:
+        part = estimate.part(rows)
+        noise = _noise(part, plan)
+        known = torch.isfinite(part.z) & torch.isfinite(noise)
+        doubt = noise / _own_share(part).clamp(min=_LEAST_OWN)
+        move = z[rows] - ridden[rows]
+        moved, expected = (local_rms(x, known, _MOVE_SIGMA) for x in (move, doubt))
+        resolved = moved <= _UNRESOLVED * expected
+        return (torch.where(resolved, z[rows], z[rows] + _OVERSHOOT * move),)
+
+    (ahead,) = in_bands(further, z, _CELL_BYTES, margin=_MOVE_MARGIN)
+    return ahead
 
 
 def trusted_spread(estimate: Estimate) -> float:
     """Spread below which a cell agrees about as well as most of the map does."""
-    known = estimate.spread[torch.isfinite(estimate.z)]
+    some = _sample(estimate)
+    known = some.spread[torch.isfinite(some.z)]
     return min(3 * float(known.median()) + 0.05, 0.5)
 
 
@@ -187,37 +229,55 @@ def without_gaps(z: Tensor) -> Tensor:
     return fill_gaps(z)
 
 
-def own_variance(estimate: Estimate, plan: Pass) -> Tensor:
+def own_variance(estimate: Estimate, plan: Pass, usual: float) -> Tensor:
     """Variance of what every cell itself says of its height, m²; NaN where it says nothing.
 
     Relief that narrower windows find is told from it, so that edges along the motion count for less
     than in the planes: the share of relief that the surface shows already holds them back too.
+
+    Args:
+        estimate: Of a pass, or some rows of it.
+        plan: That pass.
+        usual: :func:`usual_curvature` of the whole estimate.
     """
-    return _variance(estimate, _noise(estimate, plan), _LEAST_ERROR_PX, _APERTURE_OF_RELIEF_PX)
+    noise = _noise(estimate, plan)
+    return _variance(estimate, noise, _LEAST_ERROR_PX, usual, _APERTURE_OF_RELIEF_PX)
+
+
+def usual_curvature(estimate: Estimate) -> float:
+    """Median over the map of the agreement's curvature per pixel of motion."""
+    some = _sample(estimate)
+    known = torch.isfinite(some.z) & (some.spread < _CARRY_SPREAD) & (some.curvature > 0)
+    return float(_curvature(some)[known].median()) if bool(known.any()) else 1.0
+
+
+def _sample(estimate: Estimate) -> Estimate:
+    """Cells spread evenly over the map, enough for a median."""
+    step = max(1, math.isqrt(estimate.z.numel() // _MEDIAN_CELLS))
+    return estimate.part((slice(None, None, step), slice(None, None, step)))
+
+
+def _curvature(estimate: Estimate) -> Tensor:
+    return estimate.curvature / estimate.lever.clamp(min=1e-6) ** 2
 
 
 def _variance(
-    estimate: Estimate, noise: Tensor, error_px: float, aperture_px: float = _APERTURE_ERROR_PX
+    estimate: Estimate,
+    noise: Tensor,
+    error_px: float,
+    usual: float,
+    aperture_px: float = _APERTURE_ERROR_PX,
 ) -> Tensor:
     """Variance of the heights with an error that neither residuals nor scatter show; m².
 
     Only a share of a cell's height is its own; the rest is that of textured neighbours. What the
     cell itself would say is as uncertain as the whole over that share.
     """
-    aperture = aperture_px**2 * (1 / _crossing(estimate) - 1)
+    # Where texture runs along the motion, as an edge along the baseline does, it fixes little.
+    crossing = (_curvature(estimate) / usual).clamp(_LEAST_CROSSING, 1.0)
+    aperture = aperture_px**2 * (1 / crossing - 1)
     hidden = (error_px**2 + aperture) / estimate.lever.clamp(min=1e-6) ** 2
     return (noise**2 + hidden) / _own_share(estimate).clamp(min=_LEAST_OWN) ** 2
-
-
-def _crossing(estimate: Estimate) -> Tensor:
-    """The agreement's curvature per pixel of motion over the usual one, at most 1.
-
-    It is small where the texture runs along the motion, as an edge along the baseline does.
-    """
-    curvature = estimate.curvature / estimate.lever.clamp(min=1e-6) ** 2
-    known = torch.isfinite(estimate.z) & (estimate.spread < _CARRY_SPREAD) & (curvature > 0)
-    usual = curvature[known].median() if bool(known.any()) else 1.0
-    return (curvature / usual).clamp(_LEAST_CROSSING, 1.0)
 
 
 def _own_share(estimate: Estimate) -> Tensor:
@@ -248,27 +308,40 @@ def _fixed(estimate: Estimate, plan: Pass) -> Tensor:
 
 def _kept(estimate: Estimate, plan: Pass) -> Tensor:
     """Heights of the cells that the next pass takes over, NaN elsewhere."""
-    kept = torch.where(_fixed(estimate, plan), estimate.z, torch.nan)
+
+    def some(rows: slice) -> tuple[Tensor]:
+        part = estimate.part(rows)
+        return (torch.where(_fixed(part, plan), part.z, torch.nan),)
+
+    (kept,) = in_bands(some, estimate.z, _CELL_BYTES)
     return median3(kept) if plan.shift else kept
 
 
-def _roughness_limit(noise: Tensor, spacing: float) -> Tensor:
+def _roughness_limit(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
     """Height difference that the result smooths out as noise, metres."""
-    return (_FINAL_SIGNIFICANT * noise.nan_to_num(0.0)).clamp(max=_SIGNIFICANT * spacing)
+
+    def some(rows: slice) -> tuple[Tensor]:
+        noise = _noise(estimate.part(rows), plan).nan_to_num(0.0)
+        return ((_FINAL_SIGNIFICANT * noise).clamp(max=_SIGNIFICANT * spacing),)
+
+    return in_bands(some, estimate.z, _CELL_BYTES)[0]
 
 
 def _insignificant(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
     """Height difference within a window that may be noise, metres: at least a cell's size."""
-    noise = _noise(estimate, plan)
-    noise = torch.where(torch.isfinite(noise), noise, 0.0)
-    return (_SIGNIFICANT * noise).clamp(min=spacing, max=_SIGNIFICANT * spacing)
+
+    def some(rows: slice) -> tuple[Tensor]:
+        noise = _noise(estimate.part(rows), plan)
+        noise = torch.where(torch.isfinite(noise), noise, 0.0)
+        return ((_SIGNIFICANT * noise).clamp(min=spacing, max=_SIGNIFICANT * spacing),)
+
+    return in_bands(some, estimate.z, _CELL_BYTES)[0]
 
 
-def _scatter_noise(estimate: Estimate, plan: Pass, roughness: Tensor) -> Tensor:
-    """1-sigma noise of the heights from what a smoothing took away, metres.
+def _scatter_noise(estimate: Estimate, plan: Pass, shown: Tensor) -> Tensor:
+    """1-sigma noise of the heights from the scatter that a smoothing took away, metres.
 
     Residuals are correlated from cell to cell (texture, interpolation), by how much depends on the
     scene; what neighbouring estimates differ by shows it.
     """
-    shown = scatter(roughness)
     return torch.where(torch.isfinite(shown), shown, _noise(estimate, plan))

@@ -9,7 +9,7 @@ what runs on other devices); tests compare the two.
 import numpy as np
 
 from ..numerics.compiler import compiled
-from .projection_kernels import project_row
+from .projection_kernels import lean_row, project_row
 
 _F = np.float32
 _ZERO, _ONE, _HALF = _F(0), _F(1), _F(0.5)
@@ -39,25 +39,31 @@ def _height_at(z, column, row):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def hide(z, highest, lean, spacing, top, clearance, hidden):  # type: ignore[no-untyped-def]
+def hide(camera, z, highest, x0, y0, cell, top, clearance, hidden):  # type: ignore[no-untyped-def]
     """Mark the cells whose way to the camera rises through the surface.
 
     Args:
+        camera: Coefficients of its model, shape (21,).
         z: Heights without gaps, shape (rows, columns).
         highest: Least height of every block of ``BLOCK`` x ``BLOCK`` cells and its neighbours.
-        lean: Horizontal motion of each cell's ray per metre of rise, shape (rows, columns, 2).
-        spacing: Cell size, metres.
+        x0: X of the first column, metres.
+        y0: Y of the first row, metres.
+        cell: Cell size, metres.
         top: Least of the heights.
         clearance: Metres by which the surface must rise above a ray.
         hidden: Output, shape (rows, columns), bool.
     """
     rows, columns = z.shape
+    lean, spacing = np.empty((2, columns), np.float32), _F(cell)
     for r in range(rows):
+        lean_row(camera, x0, cell, y0 + cell * r, z[r], lean)
         for c in range(columns):
-            lean_x, lean_y = lean[r, c, 0], lean[r, c, 1]
+            hidden[r, c] = False
+            lean_x, lean_y = lean[0, c], lean[1, c]
+            if lean_x != lean_x:
+                continue
             slant = max(np.sqrt(lean_x * lean_x + lean_y * lean_y), _LEAST_LEAN)
             rise_step = spacing / slant
-            hidden[r, c] = False
             step = 1
             while True:  # the same horizontal distance each time, so that no cell is skipped
                 rise = _F(step) * rise_step

@@ -54,6 +54,10 @@ class Estimate:
     view_count: Tensor
     own_texture: Tensor
 
+    def part(self, cells: slice | tuple[slice, slice]) -> Estimate:
+        """That of some rows, or of some rows and columns."""
+        return Estimate(*(getattr(self, field.name)[cells] for field in fields(self)))
+
 
 def refine(
     evaluator: TileEvaluator,
@@ -118,9 +122,7 @@ def refine_again(
         tile_side: Most cells along a tile.
     """
     parts = [getattr(estimate, field.name) for field in fields(Estimate)]
-    tiles = [
-        tile.around(chosen) for tile in split(grid, tile_side) if bool(chosen[tile.cells].any())
-    ]
+    tiles = _around(chosen, grid, tile_side)
     for tile, found in _estimates(evaluator, grid, z, occlusion, plan, step, tiles):
         if found is not None:
             here = tile.cells

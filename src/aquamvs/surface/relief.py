@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..numerics.bands import halved, in_bands
 from ..numerics.filters import gaussian_taps, halve, pad_edges, pad_linear, smooth, upsample
 from .evaluator import Pass
-from .quality import own_variance
+from .quality import own_variance, usual_curvature
 from .refine import Estimate
 
 _BAND_SIGMA = 1.5
@@ -38,6 +39,13 @@ bower, box and low-texture scenes of seeds 0 to 2, and on gravel of another rend
 _STILL_MOVING = 0.5
 """Where windows moved heights by more than this many times the noise, they may find more when they
 ride on that."""
+
+_CELL_BYTES = 64
+"""Memory that a cell takes meanwhile."""
+_BAND_MARGIN, _POOLED_MARGIN, _ROUGH_MARGIN = (
+    len(gaussian_taps(sigma)) // 2 for sigma in (_BAND_SIGMA, _POOLED_SIGMA, _ROUGH_SIGMA)
+)
+_SHOWN_MARGIN = _POOLED_MARGIN + _ROUGH_MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +74,90 @@ def recover(base: Tensor, estimate: Estimate, plan: Pass) -> Relief:
     Returns:
         Heights, without gaps.
     """
-    variance = own_variance(estimate, plan)
-    found = estimate.z - base
-    weight = torch.where(torch.isfinite(found), 1 / variance, 0.0).nan_to_num(0.0, posinf=0.0)
-    found = torch.where(weight > 0, found, 0.0)
-    coarse = _smoothed(weight * found) / _smoothed(weight).clamp(min=1e-20)
-    visible = _mean(_roughness(base).square(), weight)
-    z, returned = base.clone(), torch.zeros_like(base)
-    for band, scale in ((found - coarse, _FINE_NOISE), (coarse, _COARSE_NOISE)):
-        expected = scale**2 * variance
-        relief = (
-            _mean(band.square() - expected, weight).clamp(min=0).minimum(_MOST_OF_VISIBLE * visible)
-        )
-        share = (relief / (relief + expected)).nan_to_num(0.0)
-        z += share * band
-        returned += share * expected.nan_to_num(0.0, posinf=0.0)
-    moved = _mean((z - base).square(), (weight > 0).to(weight)).nan_to_num(0.0)
-    returned += _UNSEEN_SHARE * moved
-    return Relief(z, returned, moved > _STILL_MOVING**2 * _mean(variance, weight))
+    expected = usual_curvature(estimate)
 
+    def part(rows: slice) -> tuple[Tensor, ...]:
+        some = estimate.part(rows)
+        return _parted(some.z - base[rows], own_variance(some, plan, expected))
 
-def _roughness(base: Tensor) -> Tensor:
-    """How far heights stand off their smoothed map, slopes aside, same shape, metres."""
-    taps = gaussian_taps(_ROUGH_SIGMA)
+    fine, coarse, variance, *sums = in_bands(part, base, _CELL_BYTES, margin=_BAND_MARGIN)
     half = halve(base)
-    smoothed = smooth(pad_linear(half, len(taps) // 2), taps)
-    return upsample(half - smoothed, (base.shape[0], base.shape[1]))
+
+    def show(rows: slice) -> tuple[Tensor, ...]:
+        return _shown(half[rows], *(each[rows] for each in sums))
+
+    fine_relief, coarse_relief, usual, count = in_bands(
+        show, half, _CELL_BYTES, margin=_SHOWN_MARGIN
+    )
+
+    def give_back(rows: slice) -> tuple[Tensor, ...]:
+        change = torch.zeros_like(base[rows])
+        noise = torch.zeros_like(change)
+        for band, relief, scale in (
+            (fine, fine_relief, _FINE_NOISE),
+            (coarse, coarse_relief, _COARSE_NOISE),
+        ):
+            noisy = scale**2 * variance[rows]
+            shown = _upsampled(relief[halved(rows)], change)
+            share = (shown / (shown + noisy)).nan_to_num(0.0)
+            change += share * band[rows]
+            noise += share * noisy.nan_to_num(0.0, posinf=0.0)
+        return base[rows] + change, noise, halve(change.square())
+
+    z, noise, moved = in_bands(give_back, base, _CELL_BYTES, margin=2)
+
+    def move(rows: slice) -> tuple[Tensor, ...]:
+        missing = (_pooled(moved[rows]) / count[rows]).nan_to_num(0.0)
+        return missing, (missing > _STILL_MOVING**2 * usual[rows]).to(missing)
+
+    missing, moving = in_bands(move, half, _CELL_BYTES, margin=_POOLED_MARGIN)
+
+    def finish(rows: slice) -> tuple[Tensor, Tensor]:
+        here = halved(rows)
+        more = _UNSEEN_SHARE * _upsampled(missing[here], z[rows])
+        return noise[rows] + more, _upsampled(moving[here], z[rows]) > 0
+
+    return Relief(z, *in_bands(finish, base, _CELL_BYTES, margin=2))
+
+
+def _parted(found: Tensor, variance: Tensor) -> tuple[Tensor, ...]:
+    """Finer and coarser band of what was found, and its variance (inf: nothing).
+
+    And the halved maps of weights, cells that have any, and the bands' weighted squares.
+    """
+    weight = torch.where(torch.isfinite(found), 1 / variance, 0.0).nan_to_num(0.0, posinf=0.0)
+    known = weight > 0
+    found = torch.where(known, found, 0.0)
+    coarse = _smoothed(weight * found) / _smoothed(weight).clamp(min=1e-20)
+    fine = found - coarse
+    squares = (halve(weight * band.square()) for band in (fine, coarse))
+    return fine, coarse, variance, halve(weight), halve(known.to(weight)), *squares
+
+
+def _shown(
+    base: Tensor, weight: Tensor, known: Tensor, fine: Tensor, coarse: Tensor
+) -> tuple[Tensor, ...]:
+    """Relief of either band, the usual variance, and cells that are known: all pooled, of pairs."""
+    total, count = _pooled(weight), _pooled(known)
+    usual = count / total
+    visible = _pooled(weight * _roughness(base).square()) / total
+    reliefs = (
+        (_pooled(varied) / total - scale**2 * usual)
+        .clamp(min=0)
+        .minimum(_MOST_OF_VISIBLE * visible)
+        for varied, scale in ((fine, _FINE_NOISE), (coarse, _COARSE_NOISE))
+    )
+    return *reliefs, usual, count
+
+
+def _roughness(half: Tensor) -> Tensor:
+    """How far heights stand off their smoothed map, slopes aside, metres."""
+    taps = gaussian_taps(_ROUGH_SIGMA)
+    return half - smooth(pad_linear(half, len(taps) // 2), taps)
+
+
+def _upsampled(half: Tensor, like: Tensor) -> Tensor:
+    return upsample(half, (like.shape[0], like.shape[1]))
 
 
 def _smoothed(maps: Tensor) -> Tensor:
@@ -99,14 +165,7 @@ def _smoothed(maps: Tensor) -> Tensor:
     return smooth(pad_edges(maps, len(taps) // 2), taps)
 
 
-def _mean(maps: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean around every cell, shape (rows, columns); NaN where nothing has weight.
-
-    It changes slowly: half the resolution does, at a quarter of the cost.
-    """
+def _pooled(halved: Tensor) -> Tensor:
+    """Mean around every pair of cells: it changes slowly, so that half the resolution will do."""
     taps = gaussian_taps(_POOLED_SIGMA)
-    weighted = torch.where(weight > 0, weight * maps, 0.0)
-    total, share = (
-        smooth(pad_edges(halve(values), len(taps) // 2), taps) for values in (weighted, weight)
-    )
-    return upsample(total / share, (maps.shape[0], maps.shape[1]))
+    return smooth(pad_edges(halved, len(taps) // 2), taps)

@@ -255,7 +255,11 @@ class _Volume:
         return least, self.count.gather(0, index[None])[0]
 
     def with_planes(self, other: _Volume) -> _Volume:
-        """Those of both."""
+        """Those of both, as far up and down as any is seen."""
+        seen = torch.isfinite(other.cost).flatten(1).any(1)
+        ends = torch.cat([self.heights, other.heights[seen]]).aminmax()
+        within = (other.heights >= ends.min) & (other.heights <= ends.max)
+        other = _Volume(other.heights[within], other.cost[within], other.count[within])
         heights, order = torch.cat([self.heights, other.heights]).sort()
         cost = torch.cat([self.cost, other.cost])[order]
         return _Volume(heights, cost, torch.cat([self.count, other.count])[order])

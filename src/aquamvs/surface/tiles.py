@@ -70,6 +70,16 @@ def split(grid: Grid, side: int) -> Iterator[Tile]:
             yield Tile(row, column, min(side, grid.rows - row), min(side, grid.columns - column))
 
 
+def crowded(chosen: Tensor, grid: Grid, side: int, least_share: float) -> Tensor:
+    """Chosen cells, shape (rows, columns), bool, of the tiles of which this share is chosen."""
+    kept = torch.zeros_like(chosen)
+    for tile in split(grid, side):
+        inside = chosen[tile.cells]
+        if float(inside.double().mean()) >= least_share:
+            kept[tile.cells] = inside
+    return kept
+
+
 def tile_points(grid: Grid, tile: Tile, z: Tensor, margin: int) -> Tensor:
     """World points of a tile and its margin, shape (rows + 2m, columns + 2m, 3).
 

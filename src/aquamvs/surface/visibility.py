@@ -92,33 +92,23 @@ def hidden_cells(
     Returns:
         shape (M, rows, columns), bool.
     """
-    x, y = grid.axes(z)
-    points = torch.stack(
-        [x.expand(grid.shape), y[:, None].expand(grid.shape), z], dim=-1
-    ).contiguous()
-
-    def leans(some: Sequence[RefractiveProjectionModel]) -> tuple[Tensor, Tensor]:
-        """Rays' horizontal motion per metre of rise, and cells whose ray enters the camera."""
-        ray, visible = ProjectionRig(some).rays_to(points)
-        return -ray[..., :2] / ray[..., 2:], visible
-
     if not has_kernels(z):
-        lean, visible = leans(models)
-        return _hidden_along(z, grid, points, lean) & visible
+        x, y = grid.axes(z)
+        points = torch.stack([x.expand(grid.shape), y[:, None].expand(grid.shape), z], dim=-1)
+        ray, visible = ProjectionRig(models).rays_to(points)
+        # Horizontal motion per metre of rise.
+        return _hidden_along(z, grid, points, -ray[..., :2] / ray[..., 2:]) & visible
     from .ray_kernels import hide
 
-    highest, top = _highest(z).contiguous().numpy(), np.float32(z.min())
-    clearance = _CLEARANCE_CELLS * grid.spacing
+    heights, highest = (maps.contiguous().numpy() for maps in (z, _highest(z)))
+    numbers = (grid.x0, grid.y0, grid.spacing)
+    limits = np.float32(z.min()), np.float32(_CLEARANCE_CELLS * grid.spacing)
 
     def hidden_from(model: RefractiveProjectionModel) -> Tensor:
-        lean, visible = leans([model])
         hidden = torch.empty(grid.shape, dtype=torch.bool)
-        hide(
-            *(z.contiguous().numpy(), highest, lean[0].contiguous().numpy()),
-            *(np.float32(grid.spacing), top, np.float32(clearance)),
-            hidden.numpy(),
-        )
-        return hidden & visible[0]
+        camera = model.coefficients().float().numpy()
+        hide(camera, heights, highest, *numbers, *limits, hidden.numpy())
+        return hidden
 
     return torch.stack(list(in_parallel(hidden_from, models, workers)))
 
