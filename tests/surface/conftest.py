@@ -9,12 +9,15 @@ import torch
 from aquamvs.calibration import CalibrationData
 from aquamvs.datasets import Imaging, Scene, SceneOptions, make_rig, make_scene, render_view
 from aquamvs.pipeline import undistort_views, undistortion_maps
+from aquamvs.surface.refine import Estimate
 from aquamvs.types import FrameSet, UndistortedViews
 
 Region = tuple[float, float, float, float]
 Rendered = tuple[UndistortedViews, Scene, Region]
 Render = Callable[..., Rendered]
 
+LEVER = 300.0
+"""Pixels that views move per metre of height."""
 NOISELESS = Imaging(full_well_e=None)
 
 
@@ -35,6 +38,23 @@ def render_plane(
     centre = torch.stack(list(rig.camera_positions().values())).mean(0)
     x, y = float(centre[0]), float(centre[1])
     return views, scene, (x - 0.12, y - 0.12, x + 0.12, y + 0.12)
+
+
+def estimate_of(z: torch.Tensor, curvature: float) -> Estimate:
+    """Of heights on which five views agree."""
+
+    def everywhere(value: float) -> torch.Tensor:
+        return torch.full_like(z, value)
+
+    return Estimate(
+        z=z,
+        spread=everywhere(0.1),
+        curvature=everywhere(curvature),
+        lever=everywhere(LEVER),
+        effective_views=everywhere(5.0),
+        view_count=torch.full(z.shape, 5, dtype=torch.uint8),
+        own_texture=everywhere(1.0),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -6,28 +6,14 @@ import torch
 from torch import Tensor
 
 from aquamvs.surface.quality import final_heights, overshot
-from aquamvs.surface.refine import Estimate
 from aquamvs.surface.sweep import LAST_PASSES
 
-SPACING, NOISE, LEVER = 1e-3, 1e-4, 300.0
+from .conftest import estimate_of
+
+SPACING, NOISE = 1e-3, 1e-4
+CURVATURE = 2.5e5
+"""Of the agreement: fixes heights to about NOISE in windows of the last pass."""
 SHAPE = (60, 60)
-
-
-def estimate_of(z: Tensor) -> Estimate:
-    """Of heights that five views agree on, and fix to NOISE."""
-
-    def everywhere(value: float) -> Tensor:
-        return torch.full_like(z, value)
-
-    return Estimate(
-        z=z,
-        spread=everywhere(0.1),
-        curvature=everywhere(2.5e5),
-        lever=everywhere(LEVER),
-        effective_views=everywhere(5.0),
-        view_count=torch.full(z.shape, 5, dtype=torch.uint8),
-        own_texture=everywhere(1.0),
-    )
 
 
 def noise() -> Tensor:
@@ -43,7 +29,7 @@ def test_cells_that_scatter_by_nothing_do_not_pull_the_others() -> None:
     z[:12, 40:] = torch.nan
     column = torch.arange(12)
     z[:8, 48:] = 1.0 + 4e-4 * column + 1e-6 * (column % 2)
-    height, _, _ = final_heights(estimate_of(z), LAST_PASSES[-1], SPACING)
+    height, _, _ = final_heights(estimate_of(z, CURVATURE), LAST_PASSES[-1], SPACING)
     bed = height[14:]
     assert torch.isfinite(bed).all()
     assert float((bed - 1.0).abs().max()) < 2 * NOISE
@@ -51,7 +37,7 @@ def test_cells_that_scatter_by_nothing_do_not_pull_the_others() -> None:
 
 def test_plain_cells_beside_an_edge_follow_those_that_have_texture() -> None:
     """Their windows end at the edge: they repeat its height, on whatever slope they came with."""
-    estimate = estimate_of(1.0 + noise())
+    estimate = estimate_of(1.0 + noise(), CURVATURE)
     plain = (slice(20, 40), slice(26, 34))
     estimate.z[plain] += 20 * NOISE
     biased, _, _ = final_heights(estimate, LAST_PASSES[-1], SPACING)
@@ -63,7 +49,7 @@ def test_plain_cells_beside_an_edge_follow_those_that_have_texture() -> None:
 
 def test_edges_along_the_motion_give_way_to_those_across_it() -> None:
     """Their match slides along the edge: blur shifts it, and neighbours share the shift."""
-    estimate = estimate_of(1.0 + noise())
+    estimate = estimate_of(1.0 + noise(), CURVATURE)
     edge = (slice(20, 40), slice(26, 34))
     estimate.z[edge] += 6 * NOISE
     biased, _, _ = final_heights(estimate, LAST_PASSES[-1], SPACING)
@@ -74,7 +60,7 @@ def test_edges_along_the_motion_give_way_to_those_across_it() -> None:
 
 
 def test_heights_that_are_less_certain_than_the_images_resolve_are_left_out() -> None:
-    estimate = estimate_of(1.0 + noise())
+    estimate = estimate_of(1.0 + noise(), CURVATURE)
     estimate.lever[:, 30:] *= 100
     height, sigma, _ = final_heights(estimate, LAST_PASSES[-1], SPACING)
     assert torch.isfinite(height[:, :30]).all()
@@ -86,7 +72,7 @@ def test_heights_that_are_less_certain_than_the_images_resolve_are_left_out() ->
 
 def test_views_that_agree_do_not_make_a_height_less_certain_by_their_number() -> None:
     """Relief that windows do not resolve is as uncertain in five views as in twenty."""
-    estimate = estimate_of(1.0 + 12 * noise())
+    estimate = estimate_of(1.0 + 12 * noise(), CURVATURE)
     few, _, _ = final_heights(estimate, LAST_PASSES[-1], SPACING)
     many = dataclasses.replace(
         estimate, lever=2 * estimate.lever, effective_views=4 * estimate.effective_views
@@ -100,8 +86,8 @@ def test_relief_beyond_the_noise_of_the_residuals_does_not_settle() -> None:
     """Neighbours scatter alike by noise and by gravel: only the residuals tell these apart."""
     x = torch.arange(SHAPE[1]) * SPACING
     gravel = (1.0 + 4 * NOISE * torch.sin(2 * torch.pi * x / (12 * SPACING))).expand(SHAPE)
-    sure = dataclasses.replace(estimate_of(gravel), spread=torch.full(SHAPE, 1e-3))
-    noisy = dataclasses.replace(estimate_of(gravel), spread=torch.full(SHAPE, 0.35))
+    sure = dataclasses.replace(estimate_of(gravel, CURVATURE), spread=torch.full(SHAPE, 1e-3))
+    noisy = dataclasses.replace(estimate_of(gravel, CURVATURE), spread=torch.full(SHAPE, 0.35))
     inner = slice(10, -10)
     kept, flat = (
         float(final_heights(each, LAST_PASSES[-1], SPACING)[0][inner, inner].std())
@@ -112,14 +98,16 @@ def test_relief_beyond_the_noise_of_the_residuals_does_not_settle() -> None:
 
 
 def test_sigma_covers_what_neighbours_scatter_by_beyond_the_residuals() -> None:
-    rough = estimate_of(1.0 + 8 * noise())
+    rough = estimate_of(1.0 + 8 * noise(), CURVATURE)
     height, sigma, _ = final_heights(rough, LAST_PASSES[-1], SPACING)
     within = float(((height - 1.0).abs() < sigma).double().mean())
     assert within > 0.5
 
 
 def test_sigma_says_what_noise_is_left() -> None:
-    height, sigma, confidence = final_heights(estimate_of(1.0 + noise()), LAST_PASSES[-1], SPACING)
+    height, sigma, confidence = final_heights(
+        estimate_of(1.0 + noise(), CURVATURE), LAST_PASSES[-1], SPACING
+    )
     within = float(((height - 1.0).abs() < sigma).double().mean())
     assert 0.5 < within < 0.95
     assert float(confidence.min()) > 0.5
@@ -128,7 +116,7 @@ def test_sigma_says_what_noise_is_left() -> None:
 def test_an_island_that_one_chance_match_explains_is_left_out() -> None:
     z = 1.0 + noise()
     z[20:34, 20:34] -= 3 * SPACING
-    height, sigma, confidence = final_heights(estimate_of(z), LAST_PASSES[-1], SPACING)
+    height, sigma, confidence = final_heights(estimate_of(z, CURVATURE), LAST_PASSES[-1], SPACING)
     island = (slice(22, 32), slice(22, 32))
     assert torch.isnan(height[island]).all()
     assert torch.isnan(sigma[island]).all()
@@ -139,7 +127,7 @@ def test_an_island_that_one_chance_match_explains_is_left_out() -> None:
 def test_a_box_that_many_windows_see_stays() -> None:
     z = 1.0 + noise()
     z[15:40, 15:40] -= 20 * SPACING
-    height, _, _ = final_heights(estimate_of(z), LAST_PASSES[-1], SPACING)
+    height, _, _ = final_heights(estimate_of(z, CURVATURE), LAST_PASSES[-1], SPACING)
     assert torch.isfinite(height[18:37, 18:37]).all()
 
 
@@ -148,7 +136,7 @@ def test_windows_ride_on_beyond_relief_that_they_smoothed() -> None:
     column = torch.arange(SHAPE[1]).expand(SHAPE)
     ripples = torch.where(column < 30, 0.0, 20 * NOISE * torch.sin(column * 2 * torch.pi / 12))
     level = torch.ones(SHAPE)
-    estimate = estimate_of(1.0 + 0.5 * ripples + 0.1 * noise())
+    estimate = estimate_of(1.0 + 0.5 * ripples + 0.1 * noise(), CURVATURE)
     ride = overshot(estimate, LAST_PASSES[-1], SPACING, level)
     known = overshot(estimate, LAST_PASSES[-1], SPACING, estimate.z)
     rough, plain = (slice(10, 50), slice(40, 60)), (slice(10, 50), slice(0, 20))
@@ -158,6 +146,6 @@ def test_windows_ride_on_beyond_relief_that_they_smoothed() -> None:
 
 
 def test_windows_ride_no_further_where_they_found_what_was_known() -> None:
-    estimate = estimate_of(1.0 + noise())
+    estimate = estimate_of(1.0 + noise(), CURVATURE)
     known = overshot(estimate, LAST_PASSES[-1], SPACING, estimate.z)
     assert torch.equal(overshot(estimate, LAST_PASSES[-1], SPACING, known), known)

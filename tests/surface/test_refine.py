@@ -11,7 +11,7 @@ from aquamvs.surface.evaluator import COST_MARGIN, Pass, TensorEvaluator
 from aquamvs.surface.grid import Grid
 from aquamvs.surface.refine import refine, refine_again, reselect
 from aquamvs.surface.sweep import LAST_PASSES
-from aquamvs.surface.tiles import Tile
+from aquamvs.surface.tiles import Tile, crowded
 from aquamvs.surface.visibility import Occlusion
 
 SPACING, BED, TOP, STEP = 1e-3, 1.0, 0.95, 1e-3
@@ -89,3 +89,13 @@ def test_a_pass_is_repeated_for_the_chosen_cells_alone(tile_side: int) -> None:
     moved = some & ~oracle.unmatched
     assert torch.equal(first.z[~moved], z[~moved])
     torch.testing.assert_close(first.z[moved], (z + oracle.truth)[moved] / 2)
+
+
+def test_tiles_of_which_little_is_chosen_are_left() -> None:
+    grid = Grid(0.0, 0.0, 1e-3, 8, 8)
+    chosen = torch.zeros(8, 8, dtype=torch.bool)
+    chosen[:4, :2] = True  # half of the first tile
+    chosen[4:, 4] = True  # a quarter of the last
+    expected = chosen.clone()
+    expected[4:] = False
+    assert torch.equal(crowded(chosen, grid, 4, 0.4), expected)

@@ -6,29 +6,15 @@ import torch
 from torch import Tensor
 
 from aquamvs.numerics.filters import gaussian_taps, pad_edges, smooth
-from aquamvs.surface.refine import Estimate
 from aquamvs.surface.relief import recover
 from aquamvs.surface.sweep import RELIEF_PASS
 
-NOISE, LEVER, SHAPE = 1e-4, 300.0, (80, 80)
+from .conftest import estimate_of
+
+NOISE, SHAPE = 1e-4, (80, 80)
+CURVATURE = 4e5
+"""Of the agreement: fixes heights to about NOISE in windows of RELIEF_PASS."""
 INNER = (slice(10, -10), slice(10, -10))
-
-
-def estimate_of(z: Tensor) -> Estimate:
-    """Of heights that five views agree on, and fix to about NOISE in windows of RELIEF_PASS."""
-
-    def everywhere(value: float) -> Tensor:
-        return torch.full_like(z, value)
-
-    return Estimate(
-        z=z,
-        spread=everywhere(0.1),
-        curvature=everywhere(4e5),
-        lever=everywhere(LEVER),
-        effective_views=everywhere(5.0),
-        view_count=torch.full(z.shape, 5, dtype=torch.uint8),
-        own_texture=everywhere(1.0),
-    )
 
 
 def smoothed(maps: Tensor, sigma: float) -> Tensor:
@@ -55,7 +41,7 @@ def rms(maps: Tensor) -> float:
 
 def test_noise_of_narrow_windows_stays_out() -> None:
     flat = torch.ones(SHAPE)
-    found = recover(flat, estimate_of(flat + noise()), RELIEF_PASS)
+    found = recover(flat, estimate_of(flat + noise(), CURVATURE), RELIEF_PASS)
     assert rms(found.z - flat) < 0.1 * NOISE
     assert not bool(found.moving[INNER].any())
 
@@ -63,7 +49,7 @@ def test_noise_of_narrow_windows_stays_out() -> None:
 def test_relief_that_wide_windows_levelled_comes_back() -> None:
     true = stones()
     base = smoothed(true, 3.0)
-    found = recover(base, estimate_of(true + noise()), RELIEF_PASS)
+    found = recover(base, estimate_of(true + noise(), CURVATURE), RELIEF_PASS)
     assert rms(found.z - true) < 0.25 * rms(base - true)
     assert bool(found.moving[INNER].all())
 
@@ -73,7 +59,7 @@ def test_sigma_takes_in_the_relief_that_may_still_be_missing() -> None:
     true = stones()
     base = smoothed(true, 3.0)
     seen = (base + true) / 2
-    found = recover(base, estimate_of(seen + noise()), RELIEF_PASS)
+    found = recover(base, estimate_of(seen + noise(), CURVATURE), RELIEF_PASS)
     within = ((found.z - true).abs() < found.variance.sqrt())[INNER].double().mean()
     assert 0.5 < float(within) < 0.99
 
@@ -82,14 +68,14 @@ def test_a_flat_board_keeps_no_relief_of_its_edges() -> None:
     """Narrow windows slide along edges: wide ones, which average that, saw a plane."""
     flat = torch.ones(SHAPE)
     edges = 10 * noise()
-    found = recover(flat, estimate_of(flat + edges), RELIEF_PASS)
+    found = recover(flat, estimate_of(flat + edges, CURVATURE), RELIEF_PASS)
     assert rms(found.z - flat) < 0.1 * rms(edges)
 
 
 def test_cells_without_texture_of_their_own_add_nothing() -> None:
     true = stones()
     base = smoothed(true, 3.0)
-    estimate = estimate_of(true + noise())
+    estimate = estimate_of(true + noise(), CURVATURE)
     plain = (slice(30, 50), slice(30, 50))
     wrong = dataclasses.replace(estimate, z=estimate.z.clone())
     wrong.z[plain] += 5e-3

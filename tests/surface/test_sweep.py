@@ -197,7 +197,7 @@ def test_images_without_texture_are_an_error_and_not_a_surface(level_plane: Rend
     black = UndistortedViews(
         0, tuple(dataclasses.replace(v, image=torch.zeros_like(v.image)) for v in views)
     )
-    with pytest.raises(StageError, match="match nowhere"):
+    with pytest.raises(StageError, match="match nowhere in the region of interest"):
         sweep((black, scene, region))
 
 

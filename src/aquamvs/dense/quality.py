@@ -163,9 +163,10 @@ def _settled(rays: RayField, depth: Tensor, error: Tensor, shown: Tensor) -> tup
     inverse = 1 / (surface + rate * depth)
     steepness = rate * inverse**2
     slope = steepness.reshape(-1) * rays.footprint(depth.reshape(-1))
-    inverse, own, planes = settle(inverse, (steepness * error) ** 2, float(slope.nanmedian()))
-    variance = own * (shown / error) ** 2 + _PLANES_SCALE**2 * planes
-    return (1 / inverse - surface) / rate, variance.sqrt() / (rate * inverse**2)
+    settled = settle(inverse, (steepness * error) ** 2, float(slope.nanmedian()))
+    planes = settled.fit + settled.missed
+    variance = settled.own * (shown / error) ** 2 + _PLANES_SCALE**2 * planes
+    return (1 / settled.height - surface) / rate, variance.sqrt() / (rate * settled.height**2)
 
 
 def _with_lost_relief(depth: Tensor, noise: Tensor, limit: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,7 +72,28 @@ class _Planes:
         return _Planes(self.side, *(values[some] for values in maps))
 
 
-def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor, Tensor]:
+class Settled(NamedTuple):
+    """Heights and the parts of their variance; each of shape (rows, columns).
+
+    Attributes:
+        height: Without gaps, metres.
+        own: Variance of what each keeps of its own, m².
+        fit: Of what it takes from the planes around it: how uncertain these are.
+        missed: And how much relief they miss.
+    """
+
+    height: Tensor
+    own: Tensor
+    fit: Tensor
+    missed: Tensor
+
+    @property
+    def variance(self) -> Tensor:
+        """Of the heights, m²."""
+        return self.own + self.fit + self.missed
+
+
+def settle(z: Tensor, variance: Tensor, spacing: float) -> Settled:
     """Combine every height with the planes around it.
 
     Args:
@@ -81,13 +103,13 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor,
         spacing: Cell size, metres: by as much a slope of 1 changes the height from cell to cell.
 
     Returns:
-        Heights without gaps, and the two parts of their variance: what each keeps of its own, and
-        what it takes from the planes. Where nothing is known nearby, the height is that of the
-        nearest planes and the variance large. ``z`` itself where nothing is known at all.
+        Where nothing is known nearby, the height is that of the nearest planes and the variance
+        large. ``z`` itself where nothing is known at all.
     """
     known = torch.isfinite(z) & torch.isfinite(variance)
     if not bool(known.any()):
-        return z, torch.zeros_like(z), torch.full_like(z, torch.inf)
+        nothing = torch.zeros_like(z)
+        return Settled(z, nothing, torch.full_like(z, torch.inf), nothing)
     middle = z.nanmean()
     bands = [slice(row, row + _BAND_ROWS) for row in range(0, len(z), _BAND_ROWS)]
 
@@ -107,16 +129,15 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> tuple[Tensor, Tensor,
     for moments, side in reversed(finer):
         planes = _combined(planes, moments, side, spacing)
 
-    def settled(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def settled(rows: slice) -> tuple[Tensor, ...]:
         height, _, known = _weighed(z[rows] - middle, variance[rows])
         prior, missed, uncertain = _spread_out(planes, 1, height, first_row=rows.start)[:3]
         gain = torch.where(known, missed / (missed + variance[rows]), 0.0)
         own = torch.where(known, gain**2 * variance[rows], 0.0)
-        taken = (1 - gain) ** 2 * (uncertain + missed)
-        return prior + gain * (height - prior) + middle, own, taken
+        taken = (1 - gain) ** 2
+        return prior + gain * (height - prior) + middle, own, taken * uncertain, taken * missed
 
-    heights, own, taken = in_bands(settled, z, _CELL_BYTES)
-    return heights, own, taken
+    return Settled(*in_bands(settled, z, _CELL_BYTES))
 
 
 def _weighed(height: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:

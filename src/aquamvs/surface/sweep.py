@@ -313,10 +313,14 @@ class _Sweep:
         if given is not None:
             return HeightRange(*given, sum(given) / 2 if found is None else found.typical)
         if found is None:
+            region, setting = "", "reconstruction.height_range"
+            if self.options.region_of_interest:
+                region = f" in the region of interest {list(box)}"
+                setting = f"reconstruction.region_of_interest and {setting}"
             raise StageError(
-                f"the views match nowhere between z = {heights[0]:.3f} m and {heights[-1]:.3f} m; "
-                "check that the images are of one instant and belong to the calibration, or set "
-                "reconstruction.height_range"
+                f"the views match nowhere{region} between z = {heights[0]:.3f} m and "
+                f"{heights[-1]:.3f} m; check that the images are of one instant and belong to the "
+                f"calibration, or set {setting}"
             )
         return found
 
