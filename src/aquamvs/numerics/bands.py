@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from .acceleration import at_once, in_parallel, operation_workers
@@ -50,8 +49,16 @@ def in_bands(
         ]
 
     workers = operation_workers(like.device, min(_MOST_WORKERS, len(bands)))
-    parts = list(in_parallel(find, bands, workers))
-    return tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
+    maps: list[Tensor] = []
+    for rows, parts in zip(bands, in_parallel(find, bands, workers), strict=True):
+        size = rows.stop - rows.start
+        places = [rows if len(part) == size else halved(rows) for part in parts]
+        if not maps:
+            ends = (len(like) if place is rows else -(-len(like) // 2) for place in places)
+            maps = [x.new_empty(end, *x.shape[1:]) for x, end in zip(parts, ends, strict=True)]
+        for whole, place, part in zip(maps, places, parts, strict=True):
+            whole[place] = part
+    return tuple(maps)
 
 
 def halved(rows: slice) -> slice:
