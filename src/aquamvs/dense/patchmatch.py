@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..maps import grid_normals
-from ..numerics.filters import fill_gaps, median3
+from ..numerics.filters import extreme, fill_gaps, median3
 from ..numerics.pyramid import LevelView, build_pyramid, level_count
 from ..types import DepthMap, View
 from .patches import (
@@ -46,6 +46,10 @@ _MOTION_STRIDE = 4
 """Image motion changes slowly: every fourth pixel and row is computed."""
 _SAME_SURFACE_PX = 1.0
 """Image motion within which the smoothed map is taken for the pixel's own surface."""
+_SETTLED_GAIN, _SPREAD_RADIUS = 0.02, 2
+"""Cost that a pass must have gained, and how near, px, for another pass to be tried. On two views
+each of a bower and of boxes of seed 0, two thirds of the pixels then rest in the second pass at the
+full resolution, and as many lie within 2 mm of the truth; with 0.08, fewer."""
 _SEED = 0
 
 
@@ -277,12 +281,18 @@ class _Estimation:
         dark = (pixels // width + pixels % width) % 2 == 0
         speed = _motion(matcher, planes.depth)
         weights = _weights(matcher, planes)
+        active = torch.ones_like(dark)
         for number in range(plan.passes):
             depth, normal = _smoothed(matcher.rays, planes)
             scale = 0.5**number
+            before = planes.cost.clone()
             for colour in (pixels[dark], pixels[~dark]):
                 steps, tilts = self.changes.draw(self.drawn, plan.trials, len(colour))
                 self.drawn += 1
+                chosen = active[colour]
+                colour, steps, tilts = colour[chosen], steps[:, chosen], tilts[:, chosen]
+                if len(colour) == 0:
+                    continue
                 trials = Trials(
                     depth[None],
                     normal[None],
@@ -290,7 +300,15 @@ class _Estimation:
                     scale * plan.tilt * tilts,
                 )
                 matcher.improve(planes, colour, weights, trials, self.depth_range)
+            active = _unsettled(matcher.rays, before - planes.cost)
         return weights
+
+
+def _unsettled(rays: RayField, gain: Tensor) -> Tensor:
+    """Pixels near to where the last pass gained something in cost, shape (P,), bool."""
+    width, height = rays.size
+    gained = (~(gain <= _SETTLED_GAIN)).to(gain).reshape(height, width)
+    return (extreme(gained, _SPREAD_RADIUS) > 0).reshape(-1)
 
 
 def _weights(matcher: PatchMatcher, planes: PlaneMap) -> Tensor:
