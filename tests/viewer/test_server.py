@@ -189,10 +189,13 @@ def test_it_listens_on_the_loopback_address_only(server: ViewServer) -> None:
 def test_the_command_prints_its_address_and_ends_when_interrupted(folder: Path) -> None:
     command = [sys.executable, "-m", "aquamvs", "view", str(folder), "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("http://127.0.0.1:")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()  # or leaving the block waits for it, where interrupts are ignored
 
 
 def test_a_folder_that_may_not_be_read_is_refused(
