@@ -23,7 +23,7 @@ def noise(like: Tensor) -> Tensor:
 
 def settled(z: Tensor) -> tuple[Tensor, Tensor]:
     found = settle(z, torch.full_like(z, NOISE**2), SPACING)
-    return found.height, found.variance
+    return found.height, found.own + found.fit + found.missed
 
 
 def rms(error: Tensor) -> float:

@@ -87,11 +87,6 @@ class Settled(NamedTuple):
     fit: Tensor
     missed: Tensor
 
-    @property
-    def variance(self) -> Tensor:
-        """Of the heights, m²."""
-        return self.own + self.fit + self.missed
-
 
 def settle(z: Tensor, variance: Tensor, spacing: float) -> Settled:
     """Combine every height with the planes around it.

@@ -165,7 +165,7 @@ def _smoothed(maps: Tensor) -> Tensor:
     return smooth(pad_edges(maps, len(taps) // 2), taps)
 
 
-def _pooled(halved: Tensor) -> Tensor:
+def _pooled(half: Tensor) -> Tensor:
     """Mean around every pair of cells: it changes slowly, so that half the resolution will do."""
     taps = gaussian_taps(_POOLED_SIGMA)
-    return smooth(pad_edges(halved, len(taps) // 2), taps)
+    return smooth(pad_edges(half, len(taps) // 2), taps)
