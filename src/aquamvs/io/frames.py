@@ -5,14 +5,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from ..calibration import CalibrationData
 from ..errors import ConfigError, DataError
+from ..numerics.acceleration import in_parallel, operation_workers
 from ..types import FrameSet
 from .alignment import Alignment, align
+from .images import without_warnings
 from .sources import FrameSource, ImageFolder, is_image
 from .video import VIDEO_SUFFIXES, VideoFile
 
 _LOGGER = logging.getLogger(__name__)
+
+_IMAGES_AT_ONCE = 4
+"""Each is held twice while it is decoded: as integers and as float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +55,18 @@ class FrameSources:
         """
         if not 0 <= index < self.frame_count:
             raise DataError(f"there is no frame {index}; expected 0 to {self.frame_count - 1}")
-        images = {}
-        for name, source in self.sources.items():
-            own = self.alignment.indices[name][index]
+
+        def read(name: str) -> Tensor:
+            source, own = self.sources[name], self.alignment.indices[name][index]
             if own is None:
                 label = self.alignment.labels[index]
                 raise DataError(f"frame {index}: camera {name} has no {label} in {source.path}")
-            images[name] = source.read(own)
-        return FrameSet(index, images)
+            return source.read(own)
+
+        workers = operation_workers(torch.device("cpu"), _IMAGES_AT_ONCE)
+        with without_warnings():
+            images = list(in_parallel(read, self.sources, workers))
+        return FrameSet(index, dict(zip(self.sources, images, strict=True)))
 
 
 def open_sources(

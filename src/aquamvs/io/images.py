@@ -165,7 +165,7 @@ def _open(path: Path) -> Image.Image:
     """Open an image, of which only the header is read."""
     check_file(path, "image", max_bytes=_MAX_FILE_BYTES)
     try:
-        with _without_warnings():
+        with without_warnings():
             image = Image.open(path, formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise DataError(f"image {path} is refused: {error}") from None
@@ -183,10 +183,11 @@ def _open(path: Path) -> Image.Image:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Pillow warns of large images and of odd tags.
 
-    This module refuses the former, and the latter do not matter if the pixels decode.
+    This module refuses the former, and the latter do not matter if the pixels decode. Filters of
+    warnings belong to the process: threads that decode do so within one such block of their own.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -195,7 +196,7 @@ def _without_warnings() -> Iterator[None]:
 
 def _decode(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Pixels of shape (H, W) or (H, W, 3), RGB, uint8 or uint16."""
-    with _without_warnings(), _open(path) as image:
+    with without_warnings(), _open(path) as image:
         if image.format == "JPEG":
             _check_scans(path)
         try:

@@ -31,7 +31,9 @@ def undistortion_maps(calibration: CalibrationData) -> dict[str, UndistortionDat
         >>> maps["cam0"].map_x.shape
         (150, 200)
     """
-    return {name: compute_undistortion_maps(camera) for name, camera in calibration.cameras.items()}
+    workers = operation_workers(torch.device("cpu"), _VIEWS_AT_ONCE)
+    maps = in_parallel(compute_undistortion_maps, calibration.cameras.values(), workers)
+    return dict(zip(calibration.cameras, maps, strict=True))
 
 
 def undistort_views(
