@@ -58,7 +58,7 @@ def to_normalized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
         [[-1.0, -1.0], [1.0, 1.0]]
     """
     extent = pixels.new_tensor(size)
-    return ((2 * pixels).add_(1) / extent).sub_(1)
+    return (2 * pixels).add_(1).div_(extent).sub_(1)
 
 
 def from_normalized(normalized: Tensor, size: tuple[int, int]) -> Tensor:

@@ -21,6 +21,8 @@ from .acceleration import has_kernels
 _POLE = math.sqrt(3) - 2
 _REACH = 6
 """Taps on each side of the inverse filter: the next one would be 2e-4."""
+_ROWS = 32
+"""Of a map that are sampled at a time."""
 BEFORE, AFTER = 1, 2
 """Coefficients that a sample needs before and after its pixel, along each axis."""
 
@@ -111,22 +113,39 @@ def resample(
     Returns:
         shape (h, w, C).
     """
-    planes = [_resampled(np.asarray(plane, np.float32), u, v) for plane in cv2.split(image)]
-    return np.stack(planes, axis=-1)
+    out = np.empty((*u.shape, image.shape[2]), np.float32)
+    for channel in range(image.shape[2]):
+        plane = np.asarray(cv2.extractChannel(image, channel), np.float32)
+        _resample(plane, u, v, out[..., channel])
+    return out
 
 
-def _resampled(
-    plane: NDArray[np.float32], u: NDArray[np.float32], v: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _resample(
+    plane: NDArray[np.float32],
+    u: NDArray[np.float32],
+    v: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
     """:func:`resample` of an image of shape (H, W)."""
     coefficients = _filtered(plane)
-    if has_kernels(torch.from_numpy(coefficients)):
-        from .sampling_kernels import sample_map
+    if not has_kernels(torch.from_numpy(coefficients)):
+        at = torch.stack([torch.from_numpy(u), torch.from_numpy(v)], dim=-1)[None]
+        out[:] = sample_spline(torch.from_numpy(coefficients)[None, None], at)[0, 0].numpy()
+        return
+    from .sampling_kernels import sample_map
 
-        border = (BEFORE, AFTER) * 2
-        padded = cv2.copyMakeBorder(coefficients, *border, cv2.BORDER_REPLICATE).ravel()
-        out, still = np.empty(u.shape, np.float32), np.zeros(u.shape, np.float32)
-        sample_map(padded, *plane.shape[::-1], True, u, v, still, still, 0, np.float32(0), out)
-        return out
-    at = torch.stack([torch.from_numpy(u), torch.from_numpy(v)], dim=-1)[None]
-    return sample_spline(torch.from_numpy(coefficients)[None, None], at)[0, 0].numpy()
+    border = (BEFORE, AFTER) * 2
+    padded = cv2.copyMakeBorder(coefficients, *border, cv2.BORDER_REPLICATE).ravel()
+    # Rows that stay in the cache: fresh memory for the whole map would cost more than the samples.
+    samples = np.empty((_ROWS, u.shape[1]), np.float32)
+    still = np.zeros_like(samples)
+    for top in range(0, len(u), _ROWS):
+        rows = slice(top, top + _ROWS)
+        at_u, at_v = u[rows], v[rows]
+        count = len(at_u)
+        moved = still[:count]
+        sample_map(
+            *(padded, *plane.shape[::-1], True, at_u, at_v, moved, moved),
+            *(0, np.float32(0), samples[:count]),
+        )
+        out[rows] = samples[:count]
