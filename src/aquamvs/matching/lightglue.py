@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..errors import ConfigError
 from ..types import Matches, View
@@ -24,7 +25,7 @@ from .extractors import (
 from .guidance import Candidates, Guidance, epipolar_candidates, keep_guided
 from .lightglue_network import BUNDLED_DESIGN, LightGlueDesign, Size, load_lightglue, log_assignment
 from .placement import placed
-from .transfer import GreyPair
+from .transfer import GreyPair, grey_values
 from .verification import look_alikes, verified_probability
 from .weights import resolve_weights
 
@@ -156,6 +157,7 @@ class LightGlueMatcher(SparseMatcher):
     ) -> None:
         self.options, self.device = options, device
         self._extractor, self._network = extractor, network
+        self._greys = WeakTensorKeyDictionary()
         self.label = options.label
 
     @classmethod
@@ -208,7 +210,7 @@ class LightGlueMatcher(SparseMatcher):
         if len(first) == 0 or len(second) == 0:
             return no_matches(reference, source)
         probability = self._assignment((first, reference), (second, source))
-        pair = GreyPair.of((reference, source), self.device)
+        pair = GreyPair((reference, source), (self._grey(reference), self._grey(source)))
         pixels = first.pixels, second.pixels
         candidates = self._candidates(probability, pair, pixels)
         scores = probability[candidates.reference, candidates.source]
@@ -231,6 +233,13 @@ class LightGlueMatcher(SparseMatcher):
         found = found[0][kept], found[1][kept]
         matches = chosen_matches(reference, source, found, scores[kept])
         return keep_guided(matches, reference, source, guidance)
+
+    def _grey(self, view: View) -> Tensor:
+        """Grey values of a view, found once however many pairs it is in."""
+        values = self._greys.get(view.image)
+        if values is None:
+            values = self._greys[view.image] = grey_values(view, self.device)
+        return values
 
     def _candidates(
         self, probability: Tensor, pair: GreyPair, pixels: tuple[Tensor, Tensor]

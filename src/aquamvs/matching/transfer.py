@@ -41,7 +41,7 @@ class GreyPair:
     @classmethod
     def of(cls, views: tuple[View, View], device: torch.device | str = "cpu") -> GreyPair:
         """Reference and source with their images on a device."""
-        return cls(views, (_grey_values(views[0], device), _grey_values(views[1], device)))
+        return cls(views, (grey_values(views[0], device), grey_values(views[1], device)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,8 @@ def correlations(
     return (own[:, None] * other).mean(-1) / energy.sqrt()
 
 
-def _grey_values(view: View, device: torch.device | str) -> Tensor:
+def grey_values(view: View, device: torch.device | str) -> Tensor:
+    """Mean of a view's colours, shape (H, W), float32."""
     image = view.image.to(device).float()
     return image @ image.new_full((3,), 1 / 3)
 

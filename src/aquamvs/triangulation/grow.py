@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..numerics.acceleration import in_parallel, operation_workers
 from ..types import UndistortedViews, View
 from .refine import (
     GreyLayers,
@@ -110,11 +111,13 @@ def grow_tracks(
     options = options or GrowthOptions()
     layers = grey_layers(views) if layers is None else layers
     taken = {name: known.pixels[known.rows(k)] for k, name in enumerate(known.cameras)}
+    workers = operation_workers(points.device, len(views.references))
+    strongest = list(in_parallel(lambda view: _corners(view, options), views.references, workers))
     grown: list[RefinedTracks] = []
-    for view in views.references:
+    for view, corners in zip(views.references, strongest, strict=True):
         owner = known.cameras.index(view.name)
         seeds = points[known.track[known.rows(owner)]]
-        corners = _corners(view, options).to(points)
+        corners = corners.to(points)
         corners = corners[_distance(corners, taken[view.name]) > _APART_PX]
         depth = _depth_between(view, corners, seeds, options.max_gap_px)
         corners, depth = corners[torch.isfinite(depth)], depth[torch.isfinite(depth)]
