@@ -17,6 +17,9 @@ _F = np.float32
 _ZERO, _ONE = _F(0), _F(1)
 _NAN, _INF = _F(np.nan), _F(np.inf)
 _EPS = _F(np.finfo(np.float32).eps)
+_SAMPLES = 6
+"""Numbers of each sample of a window: how far it lies beyond a pixel, across and down, and the four
+pixels around it."""
 
 
 @compiled
@@ -105,16 +108,18 @@ def weigh_window(  # type: ignore[no-untyped-def]
     """
     rows, columns = gray.shape
     centre = gray[row, column]
-    total, mean = _ZERO, _ZERO
     for i in range(offsets.shape[0]):
         r, c = row + offsets[i, 1], column + offsets[i, 0]
-        w, x = _ZERO, _ZERO
-        if r >= 0 and r < rows and c >= 0 and c < columns:
-            x = gray[r, c]
-            away = x - centre
-            w = falloff[i] / (_ONE + color_scale * away * away)
-            if np.isnan(w):
-                w, x = _ZERO, _ZERO
+        inside = r >= 0 and r < rows and c >= 0 and c < columns
+        lever[i] = gray[r, c] if inside else _NAN
+    # In a loop of its own, this becomes vector instructions.
+    total, mean = _ZERO, _ZERO
+    for i in range(offsets.shape[0]):
+        x = lever[i]
+        away = x - centre
+        w = falloff[i] / (_ONE + color_scale * away * away)
+        known = w == w
+        w, x = w if known else _ZERO, x if known else _ZERO
         weight[i], lever[i] = w, x
         total += w
         mean += w * x
@@ -159,7 +164,7 @@ def plane_costs(  # type: ignore[no-untyped-def]
     taps = offsets.shape[0]
     across, down, reach = _offsets(offsets)
     weight, lever = np.empty(taps, np.float32), np.empty(taps, np.float32)
-    value = np.empty(taps, np.float32)
+    first, samples = np.empty(taps, np.int32), np.empty((_SAMPLES, taps), np.float32)
     patches = np.empty((9, hypotheses), np.float32)
     path = np.empty(hypotheses, np.float32)
     for n in range(count):
@@ -179,7 +184,7 @@ def plane_costs(  # type: ignore[no-untyped-def]
             snell_paths(cameras[s], patches, path)
             correlate(
                 images[starts[s] :], sizes[s, 0], sizes[s, 1], cameras[s], patches, path,
-                across, down, reach, weight, lever, own, floor, value, out[n, s],
+                across, down, reach, weight, lever, own, floor, first, samples, out[n, s],
             )  # fmt: skip
 
 
@@ -235,7 +240,7 @@ def improve(  # type: ignore[no-untyped-def]
     most = neighbours.shape[0] + proposed_depth.shape[0] + steps.shape[0]
     across, down, reach = _offsets(offsets)
     weight, lever = np.empty(taps, np.float32), np.empty(taps, np.float32)
-    value = np.empty(taps, np.float32)
+    first, samples = np.empty(taps, np.int32), np.empty((_SAMPLES, taps), np.float32)
     patches = np.empty((9, most), np.float32)
     path, costs = np.empty(most, np.float32), np.empty(most, np.float32)
     sums = np.empty(most, np.float32)
@@ -265,7 +270,7 @@ def improve(  # type: ignore[no-untyped-def]
             snell_paths(cameras[s], patches, path[:count])
             correlate(
                 images[starts[s] :], sizes[s, 0], sizes[s, 1], cameras[s], patches, path[:count],
-                across, down, reach, weight, lever, own, floor, value, costs[:count],
+                across, down, reach, weight, lever, own, floor, first, samples, costs[:count],
             )  # fmt: skip
             for k in range(count):
                 # A source that loses sight of the patch tells nothing in favour of it.
@@ -373,9 +378,13 @@ def plane_patch(ray, depth, normal, patch):  # type: ignore[no-untyped-def]
 @compiled
 def correlate(  # type: ignore[no-untyped-def]
     image, width, height, camera, patches, path,
-    across, down, reach, weight, lever, own, floor, value, costs,
+    across, down, reach, weight, lever, own, floor, first, samples, costs,
 ):  # fmt: skip
-    """1 - NCC of warped windows; NaN where the source does not see the centre or half of it."""
+    """1 - NCC of warped windows; NaN where the source does not see the centre or half of it.
+
+    Where all of a window's samples lie is found first, and then their neighbours are fetched: what
+    comes before and after becomes vector instructions, while pixels come one by one.
+    """
     taps = across.shape[0]
     right, bottom = _F(width - 1), _F(height - 1)
     last_column, last_row, stride = np.int32(width - 2), np.int32(height - 2), np.int32(width)
@@ -389,17 +398,18 @@ def correlate(  # type: ignore[no-untyped-def]
             for i in range(taps):
                 x, y = u + uu * across[i] + uv * down[i], v + vu * across[i] + vv * down[i]
                 j, r = min(np.int32(x), last_column), min(np.int32(y), last_row)
-                fx, fy = x - _F(j), y - _F(r)
-                at = np.uintp(r * stride + j)
-                below = at + np.uintp(width)
-                top = image[at] + fx * (image[at + np.uintp(1)] - image[at])
-                base = image[below] + fx * (image[below + np.uintp(1)] - image[below])
-                value[i] = top + fy * (base - top)
+                samples[0, i], samples[1, i] = x - _F(j), y - _F(r)
+                first[i] = r * stride + j
+            fetch(image, width, first, samples)
             mean, square, product = _ZERO, _ZERO, _ZERO
             for i in range(taps):
-                mean += weight[i] * value[i]
-                square += weight[i] * value[i] * value[i]
-                product += lever[i] * value[i]
+                fx, fy = samples[0, i], samples[1, i]
+                top = samples[2, i] + fx * (samples[3, i] - samples[2, i])
+                base = samples[4, i] + fx * (samples[5, i] - samples[4, i])
+                value = top + fy * (base - top)
+                mean += weight[i] * value
+                square += weight[i] * value * value
+                product += lever[i] * value
             if not np.isnan(mean):
                 variance = max(square - mean * mean, _ZERO) + floor
                 costs[k] = _ONE - product / sqrt(own * variance)
@@ -407,6 +417,16 @@ def correlate(  # type: ignore[no-untyped-def]
         costs[k] = correlate_in_part(
             image, width, height, u, v, uu, uv, vu, vv, across, down, weight, lever, floor
         )
+
+
+@compiled
+def fetch(image, width, first, samples):  # type: ignore[no-untyped-def]
+    """The four pixels around each sample, the first of which is given, into the last four rows."""
+    right, below = np.uintp(1), np.uintp(width)
+    for i in range(first.shape[0]):
+        at = np.uintp(first[i])
+        samples[2, i], samples[3, i] = image[at], image[at + right]
+        samples[4, i], samples[5, i] = image[at + below], image[at + below + right]
 
 
 @compiled
