@@ -81,6 +81,21 @@ def test_a_run_that_is_made_to_fit_gives_the_same_bytes(dataset: Path) -> None:
     assert any(path.name == "height_map.npz" for path in results["free"])
 
 
+def test_views_of_full_mode_wait_for_one_another_until_a_frame_fits(dataset: Path) -> None:
+    def predicted(limit_gb: float | None, threads: int):
+        inputs = limited(dataset, limit_gb).inputs
+        config = inputs.config.model_copy(update={"pipeline_mode": "full"})
+        return predict_memory(dataclasses.replace(inputs, config=config), threads=threads)
+
+    one, two = predicted(None, 1), predicted(None, 8)
+    assert (one.workers, two.workers) == (1, 2)
+    assert one.peak_mb < two.peak_mb
+    assert str(two).endswith("2 views at a time")
+    tight = predicted((one.peak_mb + 1) / 1024, 8)
+    assert (tight.workers, tight.peak_mb) == (1, one.peak_mb)
+    tight.check()
+
+
 @pytest.mark.parametrize("mode", ["sparse", "full", "surface"])
 def test_a_refusal_names_the_least_limit_that_would_do(dataset: Path, mode: str) -> None:
     def refusal(limit_gb: float) -> str | None:

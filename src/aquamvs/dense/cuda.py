@@ -40,19 +40,23 @@ class CudaPatchMatcher(TensorPatchMatcher):
 
     def __init__(self, reference: LevelView, sources: Sequence[LevelView], window: Window) -> None:
         super().__init__(reference, sources, window)
-        self._device = reference.gray.device
         sizes = torch.tensor([source.size for source in sources])
         ends = sizes.prod(dim=1).cumsum(0)
         cameras = torch.stack([source.model.coefficients() for source in sources]).float()
-        across, down = window.offsets.float().T
         self._neighbours = self._there(NEIGHBOURS)
-        self._scene = (
+        self._views = (
             self._there(known_gray(reference)),
             self._there(self.rays.rays),
             self._there(torch.cat([known_gray(source).flatten() for source in sources])),
             self._there(torch.cat([ends.new_zeros(1), ends[:-1]])),
             self._there(sizes),
             self._there(cameras),
+        )
+
+    def _take(self, window: Window) -> None:
+        super()._take(window)
+        across, down = window.offsets.float().T
+        self._window = (
             self._there(window.offsets),
             self._there(window.weights),
             np.float32(1 / COLOR_SIGMA**2),
@@ -99,13 +103,13 @@ class CudaPatchMatcher(TensorPatchMatcher):
 
     def _there(self, values: Tensor) -> Any:
         """Values as the kernels take them; every layout but this would be compiled anew."""
-        return _array(values.to(self._device).contiguous())
+        return _array(values.to(self._gray.device).contiguous())
 
     def _run(self, kernel: Any, size: tuple[int, int], *arguments: Any) -> None:
         blocks = (-(-size[0] // _THREADS), size[1])
-        with _on(self._device) as stream, warnings.catch_warnings():
+        with _on(self._gray.device) as stream, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Grid size")  # the coarsest level is small
-            kernel[blocks, (_THREADS, 1), stream](*self._scene, *arguments)
+            kernel[blocks, (_THREADS, 1), stream](*self._views, *self._window, *arguments)
 
 
 def _array(values: Tensor) -> Any:

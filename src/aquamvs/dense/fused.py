@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -38,13 +40,24 @@ class FusedPatchMatcher:
         ends = sizes.prod(axis=1).cumsum()
         cameras = torch.stack([source.model.coefficients() for source in sources])
         self._workers = worker_count(reference.gray)
-        self._scene = (
+        self._views = (
             known_gray(reference).contiguous().numpy(),
             self.rays.rays.contiguous().numpy(),
             torch.cat([known_gray(source).flatten() for source in sources]).numpy(),
             np.concatenate([[0], ends[:-1]]),
             sizes,
             cameras.float().numpy(),
+        )
+        self._take(window)
+
+    def with_window(self, window: Window) -> Self:
+        """See :meth:`~.patches.PatchMatcher.with_window`."""
+        other = copy.copy(self)
+        other._take(window)
+        return other
+
+    def _take(self, window: Window) -> None:
+        self._window = (
             window.offsets.numpy(),
             window.weights.numpy(),
             np.float32(1 / COLOR_SIGMA**2),
@@ -59,7 +72,8 @@ class FusedPatchMatcher:
 
         def judge(part: slice) -> None:
             kernels.plane_costs(
-                *self._scene,
+                *self._views,
+                *self._window,
                 at[part],
                 np.ascontiguousarray(depths[:, part]),
                 np.ascontiguousarray(normals[:, part]),
@@ -87,7 +101,8 @@ class FusedPatchMatcher:
 
         def improve(part: slice) -> None:
             kernels.improve(
-                *self._scene,
+                *self._views,
+                *self._window,
                 at[part],
                 shares,
                 neighbours,

@@ -9,9 +9,10 @@ an edge stays on its own side (Schönberger et al., ECCV 2016, section 4.3).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -217,6 +218,9 @@ class PatchMatcher(Protocol):
     def sources(self) -> Sequence[LevelView]:
         """The S views that planes are warped into."""
 
+    def with_window(self, window: Window) -> PatchMatcher:
+        """One that judges the same views' planes with another window."""
+
     def costs(self, pixels: Tensor, depth: Tensor, normal: Tensor, active: Tensor) -> Tensor:
         """Cost of planes against every source: 1 - NCC.
 
@@ -307,9 +311,18 @@ class TensorPatchMatcher:
         self.sources = sources
         self._gray = known_gray(reference)
         self._images = [known_gray(source) for source in sources]
+        self._samples_at_once = at_once(self._gray.device, _CHUNK_SAMPLES, _SAMPLE_BYTES)
+        self._take(window)
+
+    def with_window(self, window: Window) -> Self:
+        """See :meth:`PatchMatcher.with_window`."""
+        other = copy.copy(self)
+        other._take(window)
+        return other
+
+    def _take(self, window: Window) -> None:
         self._offsets = window.offsets.to(self._gray.device)
         self._falloff = window.weights.to(self._gray)
-        self._samples_at_once = at_once(self._gray.device, _CHUNK_SAMPLES, _SAMPLE_BYTES)
 
     def costs(self, pixels: Tensor, depth: Tensor, normal: Tensor, active: Tensor) -> Tensor:
         """See :meth:`PatchMatcher.costs`."""

@@ -36,7 +36,7 @@ from .patches import (
     create_patch_matcher,
 )
 from .planes import image_motion, prior_depth, sweep_planes
-from .quality import SMALL_WINDOW, finish
+from .quality import finish
 
 _TOLERATED_COST = 0.3
 """A source whose cost exceeds the best one's by this has half its weight."""
@@ -240,11 +240,9 @@ class _Estimation:
         return self._depth_map(matcher, planes, weights)
 
     def _depth_map(self, matcher: PatchMatcher, planes: PlaneMap, weights: Tensor) -> DepthMap:
-        others = [pyramid[0] for pyramid in self.others]
-        small = create_patch_matcher(self.views[0], others, SMALL_WINDOW)
         motion = _motion(matcher, planes.depth)
         planes.normal = _regular_normals(matcher, planes, motion)
-        found = finish(matcher, small, planes, weights, motion, self.window)
+        found = finish(matcher, planes, weights, motion, self.window)
         near, far = self.depth_range
         known = (
             self.reference.mask

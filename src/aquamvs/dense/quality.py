@@ -17,7 +17,7 @@ _SUB_STEP_PX = 0.5
 """Image motion between the three depths of the parabola."""
 _LEAST_SHARE = 0.05
 """Sources with a smaller weight stay out of the parabola."""
-SMALL_WINDOW = Window.gaussian(2, sigma=1.0)
+_SMALL_WINDOW = Window.gaussian(2, sigma=1.0)
 """What judges and measures pixels beside steps: half as wide as the usual window. A box of 3 x 3
 decides contests as well, but measures with more noise, by which boxes lost what bowers gained."""
 _JUMP_PX = 3.0
@@ -96,7 +96,6 @@ class _Optimum:
 
 def finish(
     matcher: PatchMatcher,
-    small: PatchMatcher,
     planes: PlaneMap,
     weights: Tensor,
     motion: Tensor,
@@ -106,7 +105,6 @@ def finish(
 
     Args:
         matcher: At the full resolution.
-        small: The same with :data:`SMALL_WINDOW`, for pixels beside steps.
         planes: One per pixel.
         weights: Of the sources, shape (P, S).
         motion: Image motion, px per metre of ray depth, shape (P,).
@@ -115,6 +113,7 @@ def finish(
     width, height = matcher.rays.size
     found = _sub_step(matcher, matcher.rays.pixels(), planes, weights, motion, window)
     depth = _continued(matcher.rays, found.depth, planes.normal, motion, window)
+    small = matcher.with_window(_SMALL_WINDOW)
     depth = _beside_steps(small, depth, planes.normal, found.noise, weights, motion)
     depth, motion, noise, whole_noise, cost = (
         values.reshape(height, width)
@@ -292,7 +291,7 @@ def _beside_steps(
         normals.gather(0, chosen[..., None].expand(1, -1, 3))[0],
         lead,
     )
-    found = _sub_step(small, index, plane, weights[index], motion[index], SMALL_WINDOW)
+    found = _sub_step(small, index, plane, weights[index], motion[index], _SMALL_WINDOW)
     measured = torch.where(torch.isfinite(found.depth), found.depth, plane.depth)
     unclear = (gap[index] > _JUMP_PX) & (lead <= _DECISIVE)
     depth = depth.clone()

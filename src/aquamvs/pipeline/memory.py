@@ -47,6 +47,8 @@ _COSTS = {
 _NETWORK_MB = {MatcherType.LIGHTGLUE: 100.0, MatcherType.ROMA: 360.0}
 """What a learned matcher with the bundled weights adds to its process, MiB; LightGlue's
 several pairs at a time included."""
+VIEWS_AT_ONCE = 2
+"""Depth maps that are estimated at a time: each takes 700 bytes per pixel meanwhile."""
 _SIFT_BYTES_PER_VIEW_PIXEL = 200
 """What SIFT takes beyond the later stages when it searches two views at a time, per pixel of the
 largest view. LightGlue's keypoints come from smaller images, which fit in."""
@@ -77,7 +79,8 @@ class MemoryPrediction:
         peak_mb: The process's largest resident memory, MiB; NaN where it was not predicted.
         limit_mb: ``runtime.max_memory_gb``, MiB; None where it is not set.
         tile_side: Cells along the surface sweep's tiles; None: as suits the device.
-        workers: Tiles that are worked on at a time; None: as many as there are threads.
+        workers: Tiles, or views that get a depth map, that are worked on at a time; None: as many
+            as there are threads.
         remedy: What makes a frame take less.
 
     Example:
@@ -98,8 +101,11 @@ class MemoryPrediction:
         text = f"a frame will take about {self.peak_mb / 1024:.2f} GiB of memory"
         if self.workers is None:
             return text
-        tiles = "one tile" if self.workers == 1 else f"{self.workers} tiles"
-        return f"{text}, {tiles} of {self.tile_side} x {self.tile_side} cells at a time"
+        kind, size = "view", ""
+        if self.tile_side is not None:
+            kind, size = "tile", f" of {self.tile_side} x {self.tile_side} cells"
+        number = f"one {kind}" if self.workers == 1 else f"{self.workers} {kind}s"
+        return f"{text}, {number}{size} at a time"
 
     def check(self, *, processes: int = 1) -> None:
         """Refuse a run that would not fit.
@@ -145,23 +151,31 @@ def predict_memory(inputs: Inputs, *, threads: int | None = None) -> MemoryPredi
     config, cameras = inputs.config, inputs.calibration.cameras
     sizes = [math.prod(camera.image_size) for camera in cameras.values()]
     cost = _COSTS[config.pipeline_mode]
-    work = max(
-        cost.bytes_per_pixel * sum(sizes) + cost.bytes_per_view_pixel * max(sizes),
-        cost.meshing_bytes_per_pixel * sum(sizes),
-    )
+    work = cost.bytes_per_pixel * sum(sizes)
     if (config.pipeline_mode, config.matcher_type) == (PipelineMode.SPARSE, MatcherType.SIFT):
         work += _SIFT_BYTES_PER_VIEW_PIXEL * max(sizes)
     limit = config.runtime.max_memory_gb
     limit_mb = None if limit is None else limit * 1024
     if config.pipeline_mode is not PipelineMode.SURFACE:
         correspondences = _correspondences(inputs)
-        work += _BYTES_PER_CORRESPONDENCE * correspondences
+        matching = _BYTES_PER_CORRESPONDENCE * correspondences
         network = _NETWORK_MB.get(config.matcher_type, 0.0)
         remedy = _ENGINE_OF_LESS
         if correspondences:
             remedy = f"{remedy}, {_FEWER_CORRESPONDENCES}"
-        peak_mb = cost.process_mb + network + work / _MEGABYTE
-        return MemoryPrediction(peak_mb, limit_mb, remedy=remedy)
+        start_mb = cost.process_mb + network + matching / _MEGABYTE
+        whole_mb = start_mb + work / _MEGABYTE
+        if config.pipeline_mode is PipelineMode.SPARSE:
+            return MemoryPrediction(whole_mb, limit_mb, remedy=remedy)
+        view_mb = cost.bytes_per_view_pixel * max(sizes) / _MEGABYTE
+        workers = 1
+        if config.runtime.device == "cpu":
+            workers = min(threads or torch.get_num_threads(), VIEWS_AT_ONCE)
+        while workers > 1 and limit_mb is not None and whole_mb + workers * view_mb > limit_mb:
+            workers -= 1
+        meshing_mb = start_mb + cost.meshing_bytes_per_pixel * sum(sizes) / _MEGABYTE
+        peak_mb = max(whole_mb + workers * view_mb, meshing_mb)
+        return MemoryPrediction(peak_mb, limit_mb, workers=workers, remedy=remedy)
     work += cost.bytes_per_cell * _cells(inputs)
     whole_mb = cost.process_mb + work / _MEGABYTE
     if config.runtime.device != "cpu":  # whose own memory holds the tiles

@@ -39,6 +39,7 @@ from ..matching import (
 from ..meshing import decimate, mesh_from_cloud, mesh_from_height_map
 from ..meshing.cloud import require_method
 from ..meshing.decimation import require_decimation
+from ..numerics.acceleration import in_parallel, operation_workers
 from ..pathways import MatcherType, PipelineMode, Stage
 from ..surface import SurfaceSweepOptions, depth_maps_from_surface, sweep_surface
 from ..triangulation import (
@@ -49,8 +50,8 @@ from ..triangulation import (
     depth_range_per_view,
     triangulate,
 )
-from ..types import DepthMap, HeightMap, Matches, Mesh, PointCloud, UndistortedViews
-from .memory import MemoryPrediction
+from ..types import DepthMap, HeightMap, Matches, Mesh, PointCloud, UndistortedViews, View
+from .memory import VIEWS_AT_ONCE, MemoryPrediction
 from .timing import StageRecorder
 
 Progress = Callable[[Stage, int, int], None]
@@ -149,7 +150,7 @@ def reconstruct(
     if config.pipeline_mode is PipelineMode.SPARSE:
         cloud = sparse.to_point_cloud()
         return Reconstruction(cloud, _mesh(cloud, config, recorder, progress), sparse=sparse)
-    return _densify(views, pairs, sparse, config, recorder, progress)
+    return _densify(views, pairs, sparse, config, recorder, progress, memory or MemoryPrediction())
 
 
 def check_settings(config: PipelineConfig) -> None:
@@ -275,8 +276,9 @@ def _densify(
     config: PipelineConfig,
     recorder: StageRecorder,
     progress: Progress,
+    memory: MemoryPrediction,
 ) -> Reconstruction:
-    raw = _depth_maps(views, pairs, sparse, config, recorder, progress)
+    raw = _depth_maps(views, pairs, sparse, config, recorder, progress, memory)
     fusion = FusionOptions(min_consistent_views=config.reconstruction.min_consistent_views)
     with recorder.stage(Stage.FUSION):
         progress(Stage.FUSION, 0, 2)
@@ -306,6 +308,7 @@ def _depth_maps(
     config: PipelineConfig,
     recorder: StageRecorder,
     progress: Progress,
+    memory: MemoryPrediction,
 ) -> list[DepthMap]:
     """Of every reference view, before the views have been asked whether they agree."""
     section = config.reconstruction
@@ -318,15 +321,16 @@ def _depth_maps(
     with recorder.stage(stage):
         engine = create_engine("patchmatch", options)
         ranges = depth_range_per_view(sparse, views, margin=section.depth_margin)
-        return [
-            engine.estimate(
-                view,
-                [views[pair.source] for pair in pairs if pair.reference == view.name],
-                ranges[view.name],
-                sparse.points,
-            )
-            for view in _counted(views.references, stage, len(views.references), progress)
-        ]
+
+        def estimate(view: View) -> DepthMap:
+            sources = [views[pair.source] for pair in pairs if pair.reference == view.name]
+            return engine.estimate(view, sources, ranges[view.name], sparse.points)
+
+        workers = memory.workers
+        if workers is None:
+            workers = operation_workers(views.views[0].image.device, VIEWS_AT_ONCE)
+        found = in_parallel(estimate, views.references, workers)
+        return list(_counted(found, stage, len(views.references), progress))
 
 
 def _sweep(
