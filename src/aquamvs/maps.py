@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .numerics.acceleration import by_rows, has_kernels
 from .pixels import to_normalized
 
 _BAND_ROWS = 64
@@ -135,6 +137,8 @@ def grid_normals(points: Tensor, towards: Tensor, *, radius: int) -> Tensor:
         True
     """
     towards = towards.expand(points.shape)
+    if has_kernels(points):
+        return _fused_grid_normals(points, towards, radius)
     along_u = _mean_difference(points, towards, 1, radius)
     along_v = _mean_difference(points, towards, 0, radius)
     normal = torch.linalg.cross(along_u, along_v)
@@ -143,6 +147,21 @@ def grid_normals(points: Tensor, towards: Tensor, *, radius: int) -> Tensor:
     flat = length <= torch.finfo(points.dtype).tiny
     unit = torch.where(flat, towards, side * normal / length)
     return torch.where(torch.isfinite(points).all(-1, keepdim=True), unit, torch.nan)
+
+
+def _fused_grid_normals(points: Tensor, towards: Tensor, radius: int) -> Tensor:
+    """:func:`grid_normals` by compiled code, parts of the rows shared out among threads."""
+    from .numerics.filter_kernels import grid_normals as compiled_grid_normals
+
+    normals = torch.empty_like(points)
+    places, sides = points.contiguous().numpy(), towards.contiguous().numpy()
+    slope, out = np.float32(MAX_SLOPE), normals.numpy()
+
+    def find(rows: range) -> None:
+        compiled_grid_normals(places, sides, slope, radius, rows.start, rows.stop, out)
+
+    by_rows(points, find)
+    return normals
 
 
 def height_normals(z: Tensor, spacing: float) -> Tensor:

@@ -70,6 +70,22 @@ def test_extremes_are_those_of_the_square(radius: int) -> None:
     assert torch.equal(extreme(z, radius), expected)
 
 
+@pytest.mark.parametrize("radius", [1, 5])
+@pytest.mark.parametrize("shape", [(60, 80), (1, 9), (9, 1)])
+def test_compiled_normals_are_those_of_tensor_operations(shape, radius: int) -> None:
+    torch.set_num_threads(2)
+    generator = torch.Generator().manual_seed(1)
+    row, column = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
+    z = 6e-3 * torch.rand(shape, generator=generator)
+    points = torch.stack([1e-3 * column, 1e-3 * row, z], dim=-1)
+    points[torch.rand(shape, generator=generator) < 0.05] = torch.nan
+    tilt = 0.2 * torch.randn(*shape, 3, generator=generator)
+    towards = torch.nn.functional.normalize(tilt + torch.tensor([0.0, 0.0, -1.0]), dim=-1)
+    expected = grid_normals(points.double(), towards.double(), radius=radius)
+    found = grid_normals(points, towards, radius=radius)
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0, equal_nan=True)
+
+
 def test_height_normals_are_those_of_the_points() -> None:
     spacing = 0.002
     row, column = torch.meshgrid(torch.arange(300), torch.arange(40), indexing="ij")

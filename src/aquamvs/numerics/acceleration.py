@@ -1,6 +1,7 @@
 """Whether the compiled kernels serve a tensor, and the threads that share their work."""
 
 import importlib.util
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -99,6 +100,13 @@ def in_parallel(
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool,
     ):
         yield from pool.map(function, items)
+
+
+def by_rows(maps: Tensor, kernel: Callable[[range], None]) -> None:
+    """Run compiled code on parts of a map's rows, one per thread."""
+    workers = worker_count(maps)
+    ends = [len(maps) * i // workers for i in range(workers + 1)]
+    list(in_parallel(kernel, itertools.starmap(range, itertools.pairwise(ends)), workers))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from .compiler import compiled
 
 _F = np.float32
 _ZERO, _ONE, _HALF = _F(0), _F(1), _F(0.5)
-_NAN, _INF = _F(np.nan), _F(np.inf)
+_NAN, _INF, _TINY = _F(np.nan), _F(np.inf), _F(np.finfo(np.float32).tiny)
 
 
 _SORT9 = (
@@ -167,3 +167,90 @@ def smooth_pairs(values, limit, weights, out):  # type: ignore[no-untyped-def]
                             weight[c] += share
         for c in range(columns):
             out[r, c] = middle[c + reach] + total[c] / weight[c]
+
+
+@compiled
+def grid_normals(points, towards, slope, radius, first, last, normals):  # type: ignore[no-untyped-def]
+    """Normals from mean differences of neighbours, see :func:`aquamvs.maps.grid_normals`.
+
+    Args:
+        points: shape (rows, columns, 3); NaN where unknown.
+        towards: Unit vectors to the observer, same shape.
+        slope: A steeper difference against that direction is a jump.
+        radius: Windows have 2 radius + 1 pixels a side.
+        first: Row to begin with.
+        last: Row to end before.
+        normals: Output, same shape.
+    """
+    rows, columns = points.shape[:2]
+    side = 2 * radius + 1
+    below, above = np.zeros((4, columns), np.float32), np.zeros((4, columns), np.float32)
+    steps = np.zeros((4, columns + 1), np.float32)  # with one before the row and one behind it
+    wide = np.zeros((8, columns + 2 * radius), np.float32)
+    sums = np.zeros((side, 8, columns), np.float32)  # along rows that the next ones need, in turn
+    total = np.empty((8, columns), np.float32)
+    start = max(first - radius, 0)
+    if start > 0:
+        _steps_between(points[start - 1], points[start], towards[start - 1], slope, below)
+    for r in range(start, last + radius):
+        into = sums[r % side]
+        if r < rows:
+            line = points[r]
+            above, below = below, above
+            if r + 1 < rows:
+                _steps_between(line, points[r + 1], towards[r], slope, below)
+            else:
+                below[:] = _ZERO
+            _steps_between(line[:-1], line[1:], towards[r], slope, steps[:, 1:columns])
+            for k in range(4):
+                # Each difference lies between two pixels and is shared by both.
+                for c in range(columns):
+                    wide[k, c + radius] = steps[k, c] + steps[k, c + 1]
+                    wide[k + 4, c + radius] = above[k, c] + below[k, c]
+            for k in range(8):
+                for c in range(columns):
+                    into[k, c] = wide[k, c]
+                for j in range(1, side):
+                    for c in range(columns):
+                        into[k, c] += wide[k, c + j]
+        else:
+            into[:] = _ZERO
+        out = r - radius
+        if out < first:
+            continue
+        total[:] = _ZERO
+        for i in range(max(out - radius, start), r + 1):
+            for k in range(8):
+                for c in range(columns):
+                    total[k, c] += sums[i % side, k, c]
+        _unit_normals(points[out], towards[out], total, normals[out])
+
+
+@compiled
+def _steps_between(one, other, towards, slope, steps):  # type: ignore[no-untyped-def]
+    """Differences of a row's neighbours, x, y, z, and 1; all 0 where unknown or across a jump."""
+    for c in range(one.shape[0]):
+        x, y, z = other[c, 0] - one[c, 0], other[c, 1] - one[c, 1], other[c, 2] - one[c, 2]
+        rise = x * towards[c, 0] + y * towards[c, 1] + z * towards[c, 2]
+        run = x * x + y * y + z * z - rise * rise
+        usable = rise * rise <= slope * slope * run  # False for NaN
+        steps[0, c], steps[1, c] = x if usable else _ZERO, y if usable else _ZERO
+        steps[2, c], steps[3, c] = z if usable else _ZERO, _ONE if usable else _ZERO
+
+
+@compiled
+def _unit_normals(points, towards, total, normals):  # type: ignore[no-untyped-def]
+    """Normals of a row from the sums of steps along u and along v and their numbers."""
+    for c in range(points.shape[0]):
+        along, down = max(total[3, c], _ONE), max(total[7, c], _ONE)
+        ux, uy, uz = total[0, c] / along, total[1, c] / along, total[2, c] / along
+        vx, vy, vz = total[4, c] / down, total[5, c] / down, total[6, c] / down
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        tx, ty, tz = towards[c, 0], towards[c, 1], towards[c, 2]
+        length = np.sqrt(x * x + y * y + z * z)
+        scale = (-_ONE if x * tx + y * ty + z * tz < _ZERO else _ONE) / length
+        flat = length <= _TINY
+        known = np.isfinite(points[c, 0] + points[c, 1] + points[c, 2])
+        normals[c, 0] = (tx if flat else scale * x) if known else _NAN
+        normals[c, 1] = (ty if flat else scale * y) if known else _NAN
+        normals[c, 2] = (tz if flat else scale * z) if known else _NAN

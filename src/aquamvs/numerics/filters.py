@@ -5,16 +5,14 @@ Single maps are filtered by compiled code there. Elsewhere boxes, of which there
 pooled.
 """
 
-import itertools
 import math
-from collections.abc import Callable
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from .acceleration import at_once, has_kernels, in_parallel, worker_count
+from .acceleration import at_once, by_rows, has_kernels
 from .bands import in_bands
 from .islands import island_labels
 
@@ -149,7 +147,7 @@ def smooth_pairs(maps: Tensor, limit: Tensor, sigma: float) -> Tensor:
             around = values[part.start : part.stop + 2 * reach]
             compiled_smooth_pairs(around, bound[here], taps, out[here])
 
-        _by_rows(maps, filtered)
+        by_rows(maps, filtered)
         return smoothed
     rows, columns = maps.shape
     total, weight = torch.zeros_like(maps), torch.ones_like(maps)
@@ -161,13 +159,6 @@ def smooth_pairs(maps: Tensor, limit: Tensor, sigma: float) -> Tensor:
         total += torch.where(share > 0, share * away, 0.0)
         weight += share
     return maps + total / weight
-
-
-def _by_rows(maps: Tensor, kernel: Callable[[range], None]) -> None:
-    """Run a compiled filter on parts of a map, one per thread."""
-    workers = worker_count(maps)
-    ends = [len(maps) * i // workers for i in range(workers + 1)]
-    list(in_parallel(kernel, itertools.starmap(range, itertools.pairwise(ends)), workers))
 
 
 def local_rms(maps: Tensor, known: Tensor, sigma: float) -> Tensor:
@@ -230,7 +221,7 @@ def median3(maps: Tensor) -> Tensor:
 
         median = torch.empty_like(maps)
         values, out = maps.contiguous().numpy(), median.numpy()
-        _by_rows(maps, lambda part: compiled_median3(values, part.start, part.stop, out))
+        by_rows(maps, lambda part: compiled_median3(values, part.start, part.stop, out))
         return median
     return torch.where(torch.isfinite(maps), _neighbourhood_median(maps, 1), torch.nan)
 
@@ -246,7 +237,7 @@ def isolated(maps: Tensor, tolerance: float) -> Tensor:
 
         found = torch.empty(maps.shape, dtype=torch.bool)
         values, limit, out = maps.contiguous().numpy(), np.float32(tolerance), found.numpy()
-        _by_rows(maps, lambda part: compiled_isolated(values, 2, limit, part.start, part.stop, out))
+        by_rows(maps, lambda part: compiled_isolated(values, 2, limit, part.start, part.stop, out))
         return found
     known = pad_edges(torch.isfinite(maps).to(maps), 2)
     share = smooth(known, box_taps(5))
