@@ -8,19 +8,21 @@ those that could see the point, so that the rig's edge, where two cameras look, 
 same standard as its middle, where eight do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError, DataError
+from ..numerics.acceleration import in_parallel, operation_workers
 from ..numerics.filters import extreme
 from ..types import DepthMap, View
 from .lookup import jump_slope, look_up
 
-_CHUNK_POINTS = 1 << 18
-"""Points that are compared at a time: some 100 MB with a dozen views."""
+VIEWS_AT_ONCE = 4
+_CHUNK_POINTS = 1 << 17
+"""Points of each that are compared at a time: some 20 MB."""
 _RIM_RADIUS = 2
 """Pixels from a jump or a gap that count as its rim."""
 
@@ -110,6 +112,11 @@ class PosedMap:
     view: View
     map: DepthMap
 
+    @property
+    def known(self) -> Tensor:
+        """Pixels with a depth that may be used, shape (H, W), bool."""
+        return self.map.valid & self.view.mask
+
     def points(self, pixels: Tensor) -> "PixelPoints":
         """Points of some pixels, given as flat indices into the map, shape (N,)."""
         width, _ = self.view.size
@@ -135,6 +142,12 @@ class PixelPoints:
     points: Tensor
     direction: Tensor
     sigma: Tensor
+
+    def select(self, keep: Tensor) -> "PixelPoints":
+        """Some of the points; ``keep`` is bool of shape (N,)."""
+        return PixelPoints(
+            self.pixels[keep], self.points[keep], self.direction[keep], self.sigma[keep]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +201,14 @@ def pair_views(views: Sequence[View], depth_maps: Sequence[DepthMap]) -> tuple[P
     return tuple(paired.values())
 
 
-def chunks(posed: PosedMap) -> Iterator[PixelPoints]:
-    """The points of a depth map, in row-major order, some at a time."""
-    known = (posed.map.valid & posed.view.mask).reshape(-1).nonzero()[:, 0]
-    for part in torch.split(known, _CHUNK_POINTS):
+def chunks(posed: PosedMap, wanted: Tensor) -> Iterator[PixelPoints]:
+    """Points of a depth map, in row-major order, some at a time.
+
+    Args:
+        posed: The map.
+        wanted: Which of its pixels, shape (H * W,), bool.
+    """
+    for part in torch.split(wanted.nonzero()[:, 0], _CHUNK_POINTS):
         yield posed.points(part)
 
 
@@ -217,7 +234,7 @@ def check_against(found: PixelPoints, other: PosedMap, options: FusionOptions) -
     )
 
 
-def count_views(checks: Sequence[ViewCheck], found: PixelPoints) -> tuple[Tensor, Tensor]:
+def count_views(checks: Iterable[ViewCheck], found: PixelPoints) -> tuple[Tensor, Tensor]:
     """Views that agree on points, and those that agree or contradict.
 
     Each of shape (N,), int16. The view that the points come from counts in both.
@@ -256,17 +273,19 @@ def consistency_maps(
     """
     options = options or FusionOptions()
     paired = pair_views(views, depth_maps)
-    counted = []
-    for posed in paired:
-        counts = torch.zeros((2, posed.map.depth.numel()), dtype=torch.int16)
-        counts = counts.to(posed.map.depth.device)
-        for found in chunks(posed):
-            checks = [
+
+    def count(posed: PosedMap) -> ConsistencyMap:
+        shape, device = posed.map.depth.shape, posed.map.depth.device
+        counts = torch.zeros(2, shape.numel(), dtype=torch.int16, device=device)
+        for found in chunks(posed, posed.known.reshape(-1)):
+            checks = (
                 check_against(found, other, options) for other in paired if other is not posed
-            ]
+            )
             counts[:, found.pixels] = torch.stack(count_views(checks, found))
-        counted.append(ConsistencyMap(posed.view.name, *counts.reshape(2, *posed.map.depth.shape)))
-    return tuple(counted)
+        return ConsistencyMap(posed.view.name, *counts.reshape(2, *shape))
+
+    workers = operation_workers(depth_maps[0].depth.device, VIEWS_AT_ONCE) if paired else 1
+    return tuple(in_parallel(count, paired, workers))
 
 
 def filter_depth_maps(
@@ -316,7 +335,7 @@ def filter_depth_maps(
         for pixels in torch.split(rim.reshape(-1).nonzero()[:, 0], _CHUNK_POINTS):
             found = posed.points(pixels)
             agreeing, seeing = count_views(
-                [check_against(found, other, options) for other in others], found
+                (check_against(found, other, options) for other in others), found
             )
             sure = (agreeing > options.rim_views) & (2 * agreeing > seeing + 1)
             rim.view(-1)[pixels[sure]] = False

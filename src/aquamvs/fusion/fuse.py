@@ -8,9 +8,11 @@ from torch import Tensor
 
 from ..errors import StageError
 from ..maps import grid_normals, sample_map
+from ..numerics.acceleration import in_parallel, operation_workers
 from ..pixels import pixel_grid
 from ..types import DepthMap, PointCloud, View
 from .consistency import (
+    VIEWS_AT_ONCE,
     ConsistencyMap,
     FusionOptions,
     PixelPoints,
@@ -18,7 +20,7 @@ from .consistency import (
     ViewCheck,
     check_against,
     chunks,
-    count_views,
+    consistency_maps,
     pair_views,
 )
 
@@ -72,28 +74,33 @@ def fuse(
     """
     options = options or FusionOptions()
     paired = pair_views(views, depth_maps)
-    represented: list[Tensor] = []  # per view taken so far: pixels whose surface is in the cloud
-    clouds: list[PointCloud] = []
-    for index, posed in enumerate(paired):
-        others = [other for other in paired if other is not posed]
+    counted = consistency or consistency_maps(views, depth_maps, options)
+    accepted = [
+        (posed.known & options.accept(count.agreeing, count.seeing)).reshape(-1)
+        for posed, count in zip(paired, counted, strict=True)
+    ]
+
+    def points_of(index: int) -> list[PointCloud]:
+        """The points that a view adds to those of the views before it."""
+        posed, count = paired[index], counted[index]
         normals = _normals(posed, options.normal_radius)
-        given = torch.zeros(posed.map.depth.numel(), dtype=torch.bool, device=normals.device)
-        for found in chunks(posed):
-            checks = [check_against(found, other, options) for other in others]
-            if consistency is None:
-                agreeing, seeing = count_views(checks, found)
-            else:
-                agreeing, seeing = consistency[index].at(found.pixels)
-            keep = options.accept(agreeing, seeing)
-            given[found.pixels] = keep
-            mean = _Mean(found, posed, normals[found.pixels])
-            for check, other in zip(checks, others, strict=True):
-                mean.add(check, other)
-            for check, other, theirs in zip(checks, others, represented, strict=False):
+        added = []
+        for found in chunks(posed, accepted[index]):
+            for other, theirs in zip(paired[:index], accepted[:index], strict=True):
+                check = check_against(found, other, options)
                 again = check.agrees & _at_nearest_pixel(theirs, check.pixels, other.view.size)
-                keep[check.index[again]] = False
-            clouds.append(mean.cloud(keep, agreeing, seeing))
-        represented.append(given)
+                fresh = torch.ones_like(found.pixels, dtype=torch.bool)
+                fresh[check.index[again]] = False
+                found = found.select(fresh)
+            mean = _Mean(found, posed, normals[found.pixels])
+            for other in (*paired[:index], *paired[index + 1 :]):
+                mean.add(check_against(found, other, options), other)
+            added.append(mean.cloud(*count.at(found.pixels)))
+        return added
+
+    workers = operation_workers(accepted[0].device, VIEWS_AT_ONCE) if accepted else 1
+    by_view = in_parallel(points_of, range(len(paired)), workers)
+    clouds = [cloud for added in by_view for cloud in added]
     if not any(len(cloud) for cloud in clouds):
         raise StageError(
             f"fusion of {len(depth_maps)} depth maps left no point that at least "
@@ -151,19 +158,18 @@ class _Mean:
         image = other.view.image.movedim(-1, 0)
         self._colors[index] = sample_map(image, check.pixels[check.agrees][better]).T
 
-    def cloud(self, keep: Tensor, agreeing: Tensor, seeing: Tensor) -> PointCloud:
-        """The means at the points to keep."""
-        weight = self._weight[keep]
-        variance = self._spread[keep] / (weight * weight)
-        variance = torch.maximum(variance, _SHARED_IMAGES * self._least_variance[keep])
-        share = agreeing[keep] / seeing[keep]
+    def cloud(self, agreeing: Tensor, seeing: Tensor) -> PointCloud:
+        """The means."""
+        weight = self._weight
+        variance = self._spread / (weight * weight)
+        variance = torch.maximum(variance, _SHARED_IMAGES * self._least_variance)
         return PointCloud(
-            points=self._points[keep] / weight[:, None],
-            colors=self._colors[keep],
-            normals=self._normals[keep],
-            confidence=self._confidence[keep] / weight * share,
+            points=self._points / weight[:, None],
+            colors=self._colors,
+            normals=self._normals,
+            confidence=self._confidence / weight * (agreeing / seeing),
             sigma=variance.sqrt(),
-            view_count=agreeing[keep].int(),
+            view_count=agreeing.int(),
         )
 
 
