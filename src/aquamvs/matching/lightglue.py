@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..errors import ConfigError
 from ..types import Matches, View
@@ -157,7 +157,7 @@ class LightGlueMatcher(SparseMatcher):
     ) -> None:
         self.options, self.device = options, device
         self._extractor, self._network = extractor, network
-        self._greys = WeakTensorKeyDictionary()
+        self._greys: dict[str, tuple[weakref.ref[Tensor], Tensor]] = {}
         self.label = options.label
 
     @classmethod
@@ -236,9 +236,10 @@ class LightGlueMatcher(SparseMatcher):
 
     def _grey(self, view: View) -> Tensor:
         """Grey values of a view, found once however many pairs it is in."""
-        values = self._greys.get(view.image)
-        if values is None:
-            values = self._greys[view.image] = grey_values(view, self.device)
+        image, values = self._greys.get(view.name, (None, None))
+        if image is None or values is None or image() is not view.image:
+            values = grey_values(view, self.device)
+            self._greys[view.name] = weakref.ref(view.image), values
         return values
 
     def _candidates(
