@@ -12,7 +12,7 @@ from torch import Tensor
 from ..pixels import rescale_intrinsics
 from ..projection import RefractiveProjectionModel
 from ..types import View
-from .filters import gaussian_taps, smooth
+from .filters import gaussian_taps, pad_edges, smooth
 
 _LEAST_SIDE = 100
 """The coarsest images keep this many pixels on their short side: fine sand still has texture."""
@@ -94,6 +94,4 @@ def _blur(image: Tensor, usable: Tensor | None, sigma: float) -> Tensor:
 
 def _gaussian(image: Tensor, sigma: float) -> Tensor:
     taps = gaussian_taps(sigma)
-    margin = len(taps) // 2
-    padded = torch.nn.functional.pad(image, (margin,) * 4, mode="replicate")
-    return smooth(padded, taps)
+    return smooth(pad_edges(image[0, 0], len(taps) // 2), taps)[None, None]
