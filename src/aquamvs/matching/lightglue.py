@@ -39,6 +39,10 @@ _BUNDLED_LEAST = 1e-3
 """Smallest probability of the bundled network that verification may still raise."""
 
 
+_LEAST_LOGARITHM = -80.0
+"""Of a probability: smaller ones would be denormal numbers, which take processors much longer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LightGlueOptions:
     """Detection and matching with LightGlue.
@@ -268,7 +272,8 @@ class LightGlueMatcher(SparseMatcher):
             (first[1].size, second[1].size),
             self.device,
         )
-        return log_assignment(self._network, *inputs)[:-1, :-1].float().exp_()
+        logarithm = log_assignment(self._network, *inputs)[:-1, :-1].float()
+        return logarithm.clamp(min=_LEAST_LOGARITHM).exp_()
 
 
 def pair_input(
