@@ -220,6 +220,8 @@ def _references(
     for position, name in enumerate(tracks.cameras):
         index = names.index(name)
         rows = tracks.rows(position)
+        if len(rows) == 0:
+            continue
         track = tracks.track[rows]
         _, jacobian, _ = models[index].project_with_jacobian(points[track])
         resolution = torch.linalg.det(jacobian[:, :, :2]).abs().nan_to_num(nan=0.0)
@@ -255,6 +257,8 @@ def _reference_patches(
     seen = torch.zeros_like(references.pixels)
     for camera, model in enumerate(models):
         rows = (references.camera == camera).nonzero()[:, 0]
+        if len(rows) == 0:
+            continue
         seen[rows], _ = model.project(points[rows])
         around = references.pixels[rows][:, None] + offsets
         for layer, patches in zip(layers[camera], grey, strict=True):
