@@ -12,6 +12,7 @@ All arrays are contiguous; all values are float32.
 import numpy as np
 
 from ..numerics.compiler import compiled
+from ..numerics.filter_kernels import smooth
 from ..numerics.sampling_kernels import PADDING, sample_map
 from .projection_kernels import may_see, project_row
 
@@ -80,30 +81,10 @@ def _smooth9(source, taps, scratch, out):  # type: ignore[no-untyped-def]
 @compiled
 def _smooth(source, taps, scratch, out):  # type: ignore[no-untyped-def]
     """Separable symmetric filter; smaller by ``len(taps) - 1`` each way."""
-    rows, columns = out.shape
-    n = taps.shape[0]
-    if n == 9:
+    if taps.shape[0] == 9:
         _smooth9(source, taps, scratch, out)
-        return
-    radius = n // 2
-    for r in range(rows + n - 1):
-        a, t = source[r], scratch[r]
-        middle = taps[radius]
-        for c in range(columns):
-            t[c] = middle * a[c + radius]
-        for i in range(radius):
-            tap, j = taps[i], n - 1 - i
-            for c in range(columns):
-                t[c] += tap * (a[c + i] + a[c + j])
-    for r in range(rows):
-        t, a = out[r], scratch[r + radius]
-        middle = taps[radius]
-        for c in range(columns):
-            t[c] = middle * a[c]
-        for i in range(radius):
-            tap, before, after = taps[i], scratch[r + i], scratch[r + n - 1 - i]
-            for c in range(columns):
-                t[c] += tap * (before[c] + after[c])
+    else:
+        smooth(source, taps, out)
 
 
 @compiled

@@ -214,9 +214,10 @@ class _Sweep:
     def run(self) -> HeightMap:
         """Range, coarse map, finer levels, quality."""
         grids, z = self._coarse()
-        estimate, occlusion = self._refine(grids, z)
+        estimate, occlusion, evaluator = self._refine(grids, z)
         z, sigma, confidence = final_heights(estimate, LAST_PASSES[-1], grids[0].spacing)
-        sharp = self._sharpened(grids[0], without_gaps(z), occlusion)
+        sharp = self._sharpened(evaluator, grids[0], without_gaps(z), occlusion)
+        del evaluator
         z = torch.where(torch.isfinite(z), sharp.z, torch.nan)
         sigma = (sigma**2 + sharp.variance).sqrt()
         self.levels.clear()  # what follows needs memory, and no pyramids
@@ -251,15 +252,19 @@ class _Sweep:
         z = coarse_heights(self.coarsest, grids[-1], planes, others, self._advance, tile_side=side)
         return grids, without_gaps(median3(z))
 
-    def _refine(self, grids: list[Grid], z: Tensor) -> tuple[Estimate, Occlusion | None]:
-        """All passes of all levels: the last estimate, and the occlusion that it knew of."""
+    def _refine(
+        self, grids: list[Grid], z: Tensor
+    ) -> tuple[Estimate, Occlusion | None, TileEvaluator]:
+        """All passes of all levels: the last estimate, the occlusion it knew of, its evaluator."""
         estimate: Estimate | None = None
         previous: Pass | None = None
         rode_on = 0.0
+        evaluator = self.coarsest
         occlusion: Occlusion | None = None
         for level in reversed(range(self.level_count)):
             is_coarsest = level == self.level_count - 1
-            evaluator = self.coarsest if is_coarsest else self._evaluator(self.levels[level])
+            if not is_coarsest:
+                evaluator = self._evaluator(self.levels[level])
             grid, motion = grids[level], 0.0
             for plan in LAST_PASSES if level == 0 else LEVEL_PASSES:
                 trusted, matched = 0.0, torch.ones_like(z, dtype=torch.bool)
@@ -289,7 +294,7 @@ class _Sweep:
                 )
                 previous, rode_on = plan, grid.spacing
         assert estimate is not None  # noqa: S101  (there is at least one level)
-        return estimate, occlusion
+        return estimate, occlusion, evaluator
 
     def _widest_range(self) -> tuple[float, float]:
         """The given range, or the water."""
@@ -340,9 +345,10 @@ class _Sweep:
         blocked = hidden_cells(z, coarse, models, workers=self.coarsest.workers)
         return Occlusion(blocked, factor)
 
-    def _sharpened(self, grid: Grid, base: Tensor, occlusion: Occlusion | None) -> Relief:
+    def _sharpened(
+        self, evaluator: TileEvaluator, grid: Grid, base: Tensor, occlusion: Occlusion | None
+    ) -> Relief:
         """Heights with the relief that narrower windows show, and again where it moved them."""
-        evaluator = self._evaluator(self.levels[0], cubic=True)
         step = RELIEF_PASS.step_px / self._motion(0, grid, base)
         given = (occlusion, RELIEF_PASS, step)
         estimate = refine(evaluator, grid, base, *given, self._advance, tile_side=self.tiles.full)
