@@ -298,7 +298,8 @@ class _Estimation:
                     scale * plan.tilt * tilts,
                 )
                 matcher.improve(planes, colour, weights, trials, self.depth_range)
-            active = _unsettled(matcher.rays, before - planes.cost)
+            if number + 1 < plan.passes:
+                active = _unsettled(matcher.rays, before - planes.cost)
         return weights
 
 
