@@ -50,11 +50,13 @@ def compiled(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def matchers(views: list[View], compiled: str) -> tuple[PatchMatcher, ...]:
+def matchers(
+    views: list[View], compiled: str, window: Window | None = None
+) -> tuple[PatchMatcher, ...]:
     device = "cuda" if compiled == "cuda" and not SIMULATED else "cpu"
     reference, *sources = [build_pyramid(view, 1)[0].to(device) for view in views]
     kind = CudaPatchMatcher if compiled == "cuda" else FusedPatchMatcher
-    window = Window.gaussian(3)
+    window = window or Window.gaussian(3)
     return TensorPatchMatcher(reference, sources, window), kind(reference, sources, window)
 
 
@@ -104,6 +106,23 @@ def test_true_plane_costs_nothing(make_scene, make_plane, compiled: str) -> None
         planes = (normal / normal.norm()).to(pixels.device).expand(1, len(pixels), 3)
         costs = matcher.costs(pixels, depth, planes, asked)
         assert costs[torch.isfinite(costs)].median() < 0.05
+
+
+def test_another_window_is_as_good_as_a_matcher_of_its_own(
+    make_scene, make_plane, compiled: str
+) -> None:
+    scene, narrow = make_scene(make_plane()), Window.gaussian(1)
+    wide = matchers(list(scene.views), compiled)
+    for before, own in zip(wide, matchers(list(scene.views), compiled, narrow), strict=True):
+        pixels = some(before.rays.pixels(), 11)
+        depth, normal = (each[:, pixels] for each in hypotheses(scene, 2, pixels.device))
+        asked = torch.ones(len(pixels), 4, dtype=torch.bool, device=pixels.device)
+        given = pixels, depth, normal, asked
+        kept = before.costs(*given)
+        found = before.with_window(narrow).costs(*given)
+        assert torch.equal(found.nan_to_num(-1.0), own.costs(*given).nan_to_num(-1.0))
+        assert torch.equal(before.costs(*given).nan_to_num(-1.0), kept.nan_to_num(-1.0))
+        assert not torch.equal(found.nan_to_num(-1.0), kept.nan_to_num(-1.0))
 
 
 def test_a_gaussian_window_averages_less_than_its_square() -> None:
@@ -163,7 +182,7 @@ def test_kernels_for_gpus_agree_with_tensors_in_a_simulator() -> None:
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "4 passed" in run.stdout
+    assert "5 passed" in run.stdout
 
 
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)], ids=["A100", "H100"])

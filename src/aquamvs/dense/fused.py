@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from typing import Self
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from .patches import (
     RayField,
     Trials,
     Window,
+    WindowedMatcher,
     known_gray,
 )
 
@@ -30,7 +29,7 @@ _CHUNK_PIXELS = 1 << 14
 """Pixels that a thread takes at a time."""
 
 
-class FusedPatchMatcher:
+class FusedPatchMatcher(WindowedMatcher):
     """Judges planes with compiled code; see :class:`~.patches.PatchMatcher`."""
 
     def __init__(self, reference: LevelView, sources: Sequence[LevelView], window: Window) -> None:
@@ -49,12 +48,6 @@ class FusedPatchMatcher:
             cameras.float().numpy(),
         )
         self._take(window)
-
-    def with_window(self, window: Window) -> Self:
-        """See :meth:`~.patches.PatchMatcher.with_window`."""
-        other = copy.copy(self)
-        other._take(window)
-        return other
 
     def _take(self, window: Window) -> None:
         self._window = (

@@ -10,6 +10,7 @@ an edge stays on its own side (Schönberger et al., ECCV 2016, section 4.3).
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -303,7 +304,21 @@ NEIGHBOURS = torch.tensor(
 each group gives its plane (Xu and Tao, CVPR 2019, in small)."""
 
 
-class TensorPatchMatcher:
+class WindowedMatcher(ABC):
+    """What any implementation does about windows: the views stay as they are."""
+
+    def with_window(self, window: Window) -> Self:
+        """See :meth:`PatchMatcher.with_window`."""
+        other = copy.copy(self)
+        other._take(window)
+        return other
+
+    @abstractmethod
+    def _take(self, window: Window) -> None:
+        """Look through another window from now on."""
+
+
+class TensorPatchMatcher(WindowedMatcher):
     """The reference implementation, in tensor operations, on any device."""
 
     def __init__(self, reference: LevelView, sources: Sequence[LevelView], window: Window) -> None:
@@ -313,12 +328,6 @@ class TensorPatchMatcher:
         self._images = [known_gray(source) for source in sources]
         self._samples_at_once = at_once(self._gray.device, _CHUNK_SAMPLES, _SAMPLE_BYTES)
         self._take(window)
-
-    def with_window(self, window: Window) -> Self:
-        """See :meth:`PatchMatcher.with_window`."""
-        other = copy.copy(self)
-        other._take(window)
-        return other
 
     def _take(self, window: Window) -> None:
         self._offsets = window.offsets.to(self._gray.device)
