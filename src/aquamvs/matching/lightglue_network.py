@@ -272,7 +272,7 @@ def _cross_attention(
 
 
 def _match_assignment(block: Any, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
-    """Kornia's assignment, from the sums of rows and columns alone: a sixth of its time.
+    """Kornia's assignment, from the sums of rows and columns alone.
 
     Its own computes the logarithm of both softmaxes as N x M matrices, one of them transposed.
     """
