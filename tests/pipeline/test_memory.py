@@ -9,6 +9,7 @@ import yaml
 
 from aquamvs import Pipeline, PipelineConfig
 from aquamvs.errors import ConfigError
+from aquamvs.pathways import MatcherType, PipelineMode
 from aquamvs.pipeline import predict_memory
 from aquamvs.surface import TILE_SIDE, tile_memory
 
@@ -84,7 +85,7 @@ def test_a_run_that_is_made_to_fit_gives_the_same_bytes(dataset: Path) -> None:
 def test_views_of_full_mode_wait_for_one_another_until_a_frame_fits(dataset: Path) -> None:
     def predicted(limit_gb: float | None, threads: int):
         inputs = limited(dataset, limit_gb).inputs
-        config = inputs.config.model_copy(update={"pipeline_mode": "full"})
+        config = inputs.config.model_copy(update={"pipeline_mode": PipelineMode.FULL})
         return predict_memory(dataclasses.replace(inputs, config=config), threads=threads)
 
     one, two = predicted(None, 1), predicted(None, 8)
@@ -100,7 +101,7 @@ def test_views_of_full_mode_wait_for_one_another_until_a_frame_fits(dataset: Pat
 def test_a_refusal_names_the_least_limit_that_would_do(dataset: Path, mode: str) -> None:
     def refusal(limit_gb: float) -> str | None:
         inputs = limited(dataset, limit_gb).inputs
-        config = inputs.config.model_copy(update={"pipeline_mode": mode})
+        config = inputs.config.model_copy(update={"pipeline_mode": PipelineMode(mode)})
         try:
             predict_memory(dataclasses.replace(inputs, config=config), threads=1).check()
         except ConfigError as error:
@@ -121,7 +122,9 @@ def test_larger_images_and_learned_matchers_are_predicted_to_take_more(
     inputs = limited(dataset, None).inputs
 
     def peak(matcher: str) -> float:
-        config = inputs.config.model_copy(update={"pipeline_mode": mode, "matcher_type": matcher})
+        config = inputs.config.model_copy(
+            update={"pipeline_mode": PipelineMode(mode), "matcher_type": MatcherType(matcher)}
+        )
         return predict_memory(dataclasses.replace(inputs, config=config)).peak_mb
 
     assert peak("sift") < peak("lightglue") < peak("roma")

@@ -171,8 +171,8 @@ def predict_memory(inputs: Inputs, *, threads: int | None = None) -> MemoryPredi
         workers = 1
         if config.runtime.device == "cpu":
             workers = min(threads or torch.get_num_threads(), VIEWS_AT_ONCE)
-        while workers > 1 and limit_mb is not None and whole_mb + workers * view_mb > limit_mb:
-            workers -= 1
+        if limit_mb is not None:
+            workers = min(workers, max(1, int((limit_mb - whole_mb) / view_mb)))
         meshing_mb = start_mb + cost.meshing_bytes_per_pixel * sum(sizes) / _MEGABYTE
         peak_mb = max(whole_mb + workers * view_mb, meshing_mb)
         return MemoryPrediction(peak_mb, limit_mb, workers=workers, remedy=remedy)
