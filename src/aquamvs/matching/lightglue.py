@@ -214,7 +214,7 @@ class LightGlueMatcher(SparseMatcher):
         if len(first) == 0 or len(second) == 0:
             return no_matches(reference, source)
         probability = self._assignment((first, reference), (second, source))
-        pair = GreyPair((reference, source), (self._grey(reference), self._grey(source)))
+        pair = GreyPair.of((reference, source), self._grey)
         pixels = first.pixels, second.pixels
         candidates = self._candidates(probability, pair, pixels)
         scores = probability[candidates.reference, candidates.source]

@@ -6,7 +6,7 @@ the direction in which it would move there if its depth were another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -39,9 +39,10 @@ class GreyPair:
     images: tuple[Tensor, Tensor]
 
     @classmethod
-    def of(cls, views: tuple[View, View], device: torch.device | str = "cpu") -> GreyPair:
-        """Reference and source with their images on a device."""
-        return cls(views, (grey_values(views[0], device), grey_values(views[1], device)))
+    def of(cls, views: tuple[View, View], grey: Callable[[View], Tensor] | None = None) -> GreyPair:
+        """Reference and source with what ``grey`` gives of them, :func:`grey_values` if absent."""
+        grey = grey or grey_values
+        return cls(views, (grey(views[0]), grey(views[1])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def correlations(
     return (own[:, None] * other).mean(-1) / energy.sqrt()
 
 
-def grey_values(view: View, device: torch.device | str) -> Tensor:
+def grey_values(view: View, device: torch.device | str = "cpu") -> Tensor:
     """Mean of a view's colours, shape (H, W), float32."""
     image = view.image.to(device).float()
     return image @ image.new_full((3,), 1 / 3)
