@@ -346,7 +346,7 @@ def _smoothed(rays: RayField, planes: PlaneMap) -> tuple[Tensor, Tensor]:
     if not bool(torch.isfinite(trusted).any()):
         return planes.depth, planes.normal
     depth = fill_gaps(median3(trusted.reshape(height, width))).reshape(-1)
-    points = (rays.origin + depth[:, None] * rays.direction).reshape(height, width, 3)
+    points = rays.points(rays.pixels(), depth).reshape(height, width, 3)
     towards = -rays.direction.reshape(height, width, 3)
     normal = grid_normals(points, towards, radius=2).reshape(-1, 3)
     return depth, normal
