@@ -49,7 +49,6 @@ from aquamvs.matching import (
 from aquamvs.matching.images import to_uint8
 from aquamvs.pathways import MatcherType, PipelineMode
 from aquamvs.pipeline.reconstruct import reconstruct, weights_label
-from aquamvs.projection import RefractiveProjectionModel
 from aquamvs.training.data import VALIDATION_SEEDS, TrainingView, training_scene, true_warp
 from aquamvs.triangulation import triangulate
 from aquamvs.types import Matches, UndistortedViews, View
@@ -168,15 +167,8 @@ def disturbed(view: View, rms_px: float, seed: int) -> View:
     focal, (width, height) = float(model.K[0, 0]), view.size
     # A turn about the optical axis moves pixels by their distance from the centre.
     lever = torch.tensor([focal, focal, ((width**2 + height**2) / 12) ** 0.5]).double()
-    angle = axis * rms_px / (axis * lever).norm()
-    cross = torch.zeros(3, 3, dtype=torch.float64)
-    cross[0, 1], cross[0, 2], cross[1, 2] = -angle[2], angle[1], -angle[0]
-    turn = torch.linalg.matrix_exp(cross - cross.T)
-    moved = RefractiveProjectionModel(
-        model.K, turn @ model.R, turn @ model.t, model.water_z, model.normal, model.n_air,
-        model.n_water,
-    )  # fmt: skip
-    return dataclasses.replace(view, model=moved)
+    angles = axis * rms_px / (axis * lever).norm()
+    return dataclasses.replace(view, model=model.turned(angles))
 
 
 def matchers() -> dict[str, tuple[SparseMatcher, float]]:

@@ -396,3 +396,24 @@ def test_refract_reports_total_reflection() -> None:
     assert transmitted.tolist() == [True, True, False, False]
     assert torch.isnan(bent[2:]).all()
     assert torch.allclose(bent[:2, 0], 1.333 * rays[:2, 0])
+
+
+def test_a_turned_camera_sees_the_same_rays_from_the_same_place() -> None:
+    model, points = camera(), underwater_points(50)
+    angles = torch.tensor([0.02, -0.01, 0.3], dtype=torch.float64)
+    turned = model.turned(angles)
+    torch.testing.assert_close(turned.camera_center, model.camera_center, rtol=0, atol=1e-12)
+    K = model.K.double()
+
+    def in_air(camera: RefractiveProjectionModel) -> Tensor:
+        pixels, _ = camera.project(points)
+        ray = torch.nn.functional.pad(pixels, (0, 1), value=1.0) @ torch.linalg.inv(K).T
+        return ray / ray.norm(dim=-1, keepdim=True)
+
+    # Rodrigues' formula, in words: the part along the axis stays, the rest turns.
+    axis, angle = angles / angles.norm(), angles.norm()
+    before = in_air(model)
+    along = (before @ axis)[:, None] * axis
+    across = before - along
+    expected = along + angle.cos() * across + angle.sin() * torch.linalg.cross(axis[None], across)
+    torch.testing.assert_close(in_air(turned), expected, rtol=0, atol=1e-10)

@@ -159,6 +159,26 @@ class RefractiveProjectionModel:
             K, self.R, self.t, self.water_z, self.normal, self.n_air, self.n_water
         )
 
+    def turned(self, angles: Tensor) -> RefractiveProjectionModel:
+        """This model with the camera turned about its optical centre.
+
+        Args:
+            angles: Rotation vector in the camera frame, shape (3,), radians.
+        """
+        x, y, z = angles.double().to(self.R.device)
+        zero = torch.zeros_like(x)
+        rows = ((zero, -z, y), (z, zero, -x), (-y, x, zero))
+        turn = torch.linalg.matrix_exp(torch.stack([torch.stack(row) for row in rows]))
+        return RefractiveProjectionModel(
+            self.K,
+            (turn @ self.R.double()).to(self.R),
+            (turn @ self.t.double()).to(self.t),
+            self.water_z,
+            self.normal,
+            self.n_air,
+            self.n_water,
+        )
+
     def cast_ray(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Rays under water that belong to pixels.
 
