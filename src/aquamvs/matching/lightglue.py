@@ -24,6 +24,7 @@ from .extractors import (
 )
 from .guidance import Candidates, Guidance, epipolar_candidates, keep_guided
 from .lightglue_network import BUNDLED_DESIGN, LightGlueDesign, Size, load_lightglue, log_assignment
+from .orientation import with_true_turn
 from .placement import placed
 from .transfer import GreyPair, grey_values
 from .verification import look_alikes, verified_probability
@@ -38,6 +39,12 @@ _BUNDLED_THRESHOLD, _BUNDLED_THRESHOLD_GUIDED = 0.9, 0.8
 _BUNDLED_LEAST = 1e-3
 """Smallest probability of the bundled network that verification may still raise."""
 
+
+_LIKELY = 0.5
+"""Probability from which a pair without guidance may tell how the cameras are turned."""
+
+_REACH = 2.0
+"""Distance from the epipolar curve up to which it may, over the largest one of guided matches."""
 
 _LEAST_LOGARITHM = -80.0
 """Of a probability: smaller ones would be denormal numbers, which take processors much longer."""
@@ -214,8 +221,9 @@ class LightGlueMatcher(SparseMatcher):
         if len(first) == 0 or len(second) == 0:
             return no_matches(reference, source)
         probability = self._assignment((first, reference), (second, source))
-        pair = GreyPair.of((reference, source), self._grey)
         pixels = first.pixels, second.pixels
+        reference, source = self._turned((reference, source), probability, pixels)
+        pair = GreyPair.of((reference, source), self._grey)
         candidates = self._candidates(probability, pair, pixels)
         scores = probability[candidates.reference, candidates.source]
         if self.options.guidance is not None:
@@ -237,6 +245,19 @@ class LightGlueMatcher(SparseMatcher):
         found = found[0][kept], found[1][kept]
         matches = chosen_matches(reference, source, found, scores[kept])
         return keep_guided(matches, reference, source, guidance)
+
+    def _turned(
+        self, views: tuple[View, View], probability: Tensor, pixels: tuple[Tensor, Tensor]
+    ) -> tuple[View, View]:
+        """The views as the network's own matches say that they are turned against each other."""
+        guidance = self.options.guidance
+        if guidance is None:
+            return views
+        likely = Candidates(*(probability > _LIKELY).nonzero(as_tuple=True))
+        scores = probability[likely.reference, likely.source]
+        likely = likely.select(mutual_best(likely, scores, (len(pixels[0]), len(pixels[1]))))
+        found = pixels[0][likely.reference], pixels[1][likely.source]
+        return with_true_turn(views, found, _REACH * guidance.max_distance_px)
 
     def _grey(self, view: View) -> Tensor:
         """Grey values of a view, found once however many pairs it is in."""
