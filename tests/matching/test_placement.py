@@ -116,3 +116,19 @@ def test_no_matches_stay_none(views):
     none = torch.zeros(0, 2)
     (first, second), kept = placed(GreyPair.of(views), (none, none))
     assert len(first) == len(second) == len(kept) == 0
+
+
+def test_noise_widens_the_window(views, true_places):
+    """In it the views agree on one match in four more than in a pebble's window."""
+    generator = torch.Generator().manual_seed(2)
+    noisy = tuple(
+        dataclasses.replace(
+            view, image=view.image + 0.3 * torch.randn(view.image.shape, generator=generator)
+        )
+        for view in views
+    )
+    pixels, target, _ = true_places
+    (_, second), kept = placed(GreyPair.of(noisy), (pixels, target))
+    error = (second - target).norm(dim=-1)[kept]
+    assert kept.float().mean() > 0.9
+    assert (error < 2.0).float().mean() > 0.9

@@ -1,6 +1,7 @@
 """Whether the images know a neighbour along the epipolar curve from the true place."""
 
 import dataclasses
+import math
 
 import torch
 
@@ -9,7 +10,7 @@ from aquamvs.matching.guidance import Candidates
 from aquamvs.matching.transfer import GreyPair
 from aquamvs.matching.verification import (
     look_alikes,
-    photometric_evidence,
+    match_evidence,
     verified_probability,
 )
 
@@ -21,7 +22,7 @@ EXACT = (1.0, 1.0)
 def lead(views, first, second):
     each = torch.arange(len(first))
     pair = GreyPair.of(views)
-    return photometric_evidence(Candidates(each, each), pair, (first, second), EXACT).lead
+    return match_evidence(Candidates(each, each), pair, (first, second), EXACT).lead
 
 
 def test_true_places_lead_and_neighbours_along_the_curve_trail(rendered, true_places):
@@ -75,7 +76,7 @@ def test_no_candidates_have_no_lead(rendered):
     none = torch.zeros(0, dtype=torch.int64)
     pair = GreyPair.of((rendered["west"], rendered["east"]))
     pixels = torch.zeros(3, 2), torch.zeros(2, 2)
-    assert photometric_evidence(Candidates(none, none), pair, pixels, EXACT).lead.shape == (0,)
+    assert match_evidence(Candidates(none, none), pair, pixels, EXACT).lead.shape == (0,)
     assert look_alikes(Candidates(none, none), pair, pixels).shape == (0,)
 
 
@@ -88,14 +89,14 @@ def test_matches_of_coarser_keypoints_need_more_evidence(bed, rendered, true_pla
 
     def octaves(*detection_px):
         pair = GreyPair.of((west, wide))
-        found = photometric_evidence(
-            Candidates(each, each), pair, (pixels, target), detection_px
-        ).octaves
+        found = match_evidence(Candidates(each, each), pair, (pixels, target), detection_px).octaves
         return found.median()
 
-    assert abs(octaves(1.0, 1.0) - 2.0) < 0.1
-    assert abs(octaves(1.0, 2.0) - 3.0) < 0.1
-    assert abs(octaves(2.0, 1.0) - 2.0) < 0.1  # still finer than the wide view's
+    free = math.log2(1.6)
+    assert abs(octaves(1.0, 1.0) - (2.0 - free)) < 0.1
+    assert abs(octaves(1.0, 2.0) - (3.0 - free)) < 0.1
+    assert abs(octaves(2.0, 1.0) - (2.0 - free)) < 0.1  # still finer than the wide view's
+    assert octaves(1.0, 0.3) == 0.0
     assert DetectionOptions(max_image_side=800).pixel_side((1600, 1200)) == 2.0
     assert DetectionOptions(max_image_side=800).pixel_side((640, 480)) == 1.0
 

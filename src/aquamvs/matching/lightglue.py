@@ -33,7 +33,7 @@ from .weights import resolve_weights
 _OFFICIAL_THRESHOLD = 0.1
 """The authors' value."""
 
-_BUNDLED_THRESHOLD, _BUNDLED_THRESHOLD_GUIDED = 0.9, 0.8
+_BUNDLED_THRESHOLD, _BUNDLED_THRESHOLD_GUIDED = 0.93, 0.9
 """Chosen on development seeds (see the model card)."""
 
 _BUNDLED_LEAST = 1e-3
@@ -61,10 +61,11 @@ class LightGlueOptions:
         detection: Options of the extractor.
         filter_threshold: Smallest match score, 0 to 1; None takes the value that belongs to the
             weights and the guidance.
-        guidance: Distance from the epipolar curve, applied before the mutual check, as is a
-            comparison of the images there. A keypoint of the source view that turns out to show
-            another point than its partner is moved along the curve. None matches by the network
-            alone.
+        guidance: Distance from the epipolar curve, applied before the mutual check once the
+            network's matches have told how the pair's cameras are turned against each other. So is
+            a comparison of the images there, and of depths with those of the matches around. A
+            keypoint of the source view that turns out to show another point than its partner is
+            moved along the curve. None matches by the network alone.
         weights: ``bundled`` (part of AquaMVS, on SIFT), ``official`` (the cache and, where it lacks
             them, the network), or a folder with the checkpoint files under their published names.
         download: Whether the network may be used.
@@ -213,7 +214,8 @@ class LightGlueMatcher(SparseMatcher):
     ) -> Matches:
         """Mutual best pairs of the network's assignment.
 
-        The score is the network's probability and, with guidance, that of network and images.
+        The score is the network's probability and, with guidance, that of network, images,
+        calibration and the matches around.
         """
         first, second = reference_features, source_features
         if reference.name > source.name:
@@ -226,14 +228,15 @@ class LightGlueMatcher(SparseMatcher):
         pair = GreyPair.of((reference, source), self._grey)
         candidates = self._candidates(probability, pair, pixels)
         scores = probability[candidates.reference, candidates.source]
-        if self.options.guidance is not None:
-            detection = self.options.detection
-            sides = detection.pixel_side(reference.size), detection.pixel_side(source.size)
-            scores = verified_probability(scores, candidates, pair, pixels, sides)
         # An image point detected at several orientations is one point: it matches once.
         first_places, first_place = first.unique_places()
         second_places, second_place = second.unique_places()
         pairs = Candidates(first_place[candidates.reference], second_place[candidates.source])
+        if self.options.guidance is not None:
+            detection = self.options.detection
+            sides = detection.pixel_side(reference.size), detection.pixel_side(source.size)
+            places = first_places, second_places
+            scores = verified_probability(scores, pairs, pair, places, sides)
         chosen = mutual_best(pairs, scores, (len(first_places), len(second_places)))
         chosen = chosen[scores[chosen] > self.options.threshold]
         found = first_places[pairs.reference[chosen]], second_places[pairs.source[chosen]]

@@ -15,9 +15,15 @@ from .guidance import Candidates
 from .images import inside_mask
 from .transfer import GreyPair, Transfer, correlations, transfers
 
-_RADIUS = 3
-"""Of the window, in samples of the coarser view: 7 x 7, so that it shows one pebble rather than
-what lies around."""
+_WINDOW = (3, 1.25)
+"""Half side, in samples of the coarser view, and the sigma by which the samples count: it shows one
+pebble rather than what lies around, which is lower and seems to move less."""
+
+_WIDE_WINDOW = (6, 3.0)
+"""Asked where noise keeps the views from agreeing on the first."""
+
+_CLEAR = 0.8
+"""Correlation from which it is not noise on which they disagree."""
 
 _REACH = 8
 """Steps tried either way along the curve."""
@@ -34,7 +40,7 @@ _COARSE_STEP_PX = 0.5
 _NOTICEABLE_SCALE = 1.2
 """Views whose pixels differ by less are taken as they are."""
 
-_DISAGREEMENT_PX = 3.0
+_DISAGREEMENT_PX = 2.0
 """Largest difference of the shifts that the two views ask for, px of the finer view: beyond it the
 windows show different things."""
 
@@ -63,18 +69,46 @@ def placed(pair: GreyPair, pixels: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor,
     images = _at_one_resolution(pair.images, torch.cat([forth.scale() for _, (forth, _) in ways]))
     target, agree = other.clone(), torch.zeros_like(each, dtype=torch.bool)
     for part, (forth, back) in ways:
-        found = _shift(images, forth), _shift(images[::-1], back)
-        agree[part] = (found[0] - found[1]).abs() <= _DISAGREEMENT_PX
-        mean = (found[0] + found[1]) / 2
-        shift = torch.where(agree[part] & (mean.abs() > _EXACT_PX), mean, 0.0)
-        along = torch.where(shift == 0, 0.0, shift * forth.scale().clamp(max=1.0))
+        shift, known = _agreed_shift(images, forth, back)
+        along = torch.where(shift.abs() > _EXACT_PX, shift * forth.scale().clamp(max=1.0), 0.0)
         target[part] = forth.other + along[:, None] * forth.tangent
+        agree[part] = known
     inside = inside_mask(source, target.to(source.mask.device)).to(own.device)
     return (own, target), agree & inside
 
 
-def _shift(images: tuple[Tensor, ...], transfer: Transfer) -> Tensor:
-    """Where along the curve the keypoints' windows are found, px of the finer view, shape (C,)."""
+def _agreed_shift(
+    images: tuple[Tensor, Tensor], forth: Transfer, back: Transfer
+) -> tuple[Tensor, Tensor]:
+    """Where along the curve both views find the keypoints' windows.
+
+    Returns:
+        Shift, px of the finer view, 0 where they do not agree, and whether they do, shapes (C,).
+    """
+    shift, correlation, agree = _both_shifts(images, forth, back, _WINDOW)
+    again = (~agree & (correlation < _CLEAR)).nonzero()[:, 0]
+    wide, _, found = _both_shifts(images, forth.select(again), back.select(again), _WIDE_WINDOW)
+    shift[again], agree[again] = wide, found
+    return torch.where(agree, shift, 0.0), agree
+
+
+def _both_shifts(
+    images: tuple[Tensor, Tensor], forth: Transfer, back: Transfer, window: tuple[int, float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean of both views' shifts, the smaller correlation, and whether they agree, shapes (C,)."""
+    first, second = _shift(images, forth, *window), _shift(images[::-1], back, *window)
+    agree = (first[0] - second[0]).abs() <= _DISAGREEMENT_PX
+    return (first[0] + second[0]) / 2, torch.minimum(first[1], second[1]), agree
+
+
+def _shift(
+    images: tuple[Tensor, ...], transfer: Transfer, radius: int, sigma: float
+) -> tuple[Tensor, Tensor]:
+    """Where along the curve the keypoints' windows are found.
+
+    Returns:
+        Shift, px of the finer view, and correlation there, shapes (C,).
+    """
     scale = transfer.scale()
     finer = torch.maximum(scale, 1 / scale)
     step = (_COARSE_STEP_PX * finer).clamp(min=1.0)
@@ -88,15 +122,16 @@ def _shift(images: tuple[Tensor, ...], transfer: Transfer) -> Tensor:
         (images[0], images[1]),
         transfer,
         places.flatten(1, 2),
-        radius=_RADIUS,
+        radius=radius,
+        sigma=sigma,
         spacing=(1 / scale).clamp(min=1.0),
     ).reshape(-1, len(across), len(along))
     cost = across.abs()[:, None] + along.abs()
     best = (correlation - _COST_PER_STEP * cost).flatten(1).argmax(1)
     row, column = best // len(along), best % len(along)
-    line = correlation[torch.arange(len(best), device=best.device), row]
-    shift: Tensor = step * (column - _REACH + _peak(line, column))
-    return shift
+    each = torch.arange(len(best), device=best.device)
+    line = correlation[each, row]
+    return step * (column - _REACH + _peak(line, column)), line[each, column]
 
 
 def _peak(line: Tensor, column: Tensor) -> Tensor:

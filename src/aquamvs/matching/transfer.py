@@ -7,7 +7,7 @@ the direction in which it would move there if its depth were another.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -56,12 +56,22 @@ class Transfer:
             (C, 2, 2); NaN where the two rays meet nowhere in front of both cameras.
         tangent: Direction in the other view in which the keypoint's ray leads away from the camera,
             unit length, shape (C, 2).
+        rate: Pixels by which it leads there per metre, shape (C,).
+        distance: Of the partners from those rays, px of the other view, shape (C,).
+        level: Depth below the interface of the points between the two rays, shape (C,), metres.
     """
 
     own: Tensor
     other: Tensor
     affine: Tensor
     tangent: Tensor
+    rate: Tensor
+    distance: Tensor
+    level: Tensor
+
+    def select(self, index: Tensor) -> Transfer:
+        """The keypoints at ``index`` (positions or a mask)."""
+        return Transfer(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def is_seen(self) -> Tensor:
         """Where the two rays meet in front of both cameras, shape (C,), bool."""
@@ -96,18 +106,49 @@ def transfers(
         slopes = [model.project_with_jacobian(points)[1] for model in models]
         affine = level_affine(models[0].normal, slopes[0], slopes[1])
         own, other = (p[i] for p, i in zip(pixels, index, strict=True))
+        # From ray to ray: twice the way from the point between them to either.
+        along = ((points - first[0]) * first[1]).sum(-1, keepdim=True)
+        gap = 2 * (first[0] + along * first[1] - points)
+        normal = models[0].normal.to(points)
+        level = (models[0].water_z * normal[2] - points @ normal).to(own)
         yield (
             part,
             (
-                Transfer(own, other, affine.to(own), _tangent(slopes[1], first[1])),
-                Transfer(
-                    other,
-                    own,
-                    torch.linalg.inv_ex(affine)[0].to(own),
-                    _tangent(slopes[0], second[1]),
+                _transfer(own, other, affine, slopes[1], first[1], gap, level),
+                _transfer(
+                    other, own, torch.linalg.inv_ex(affine)[0], slopes[0], second[1], gap, level
                 ),
             ),
         )
+
+
+def _transfer(
+    own: Tensor,
+    other: Tensor,
+    affine: Tensor,
+    slope: Tensor,
+    direction: Tensor,
+    gap: Tensor,
+    level: Tensor,
+) -> Transfer:
+    """How keypoints are seen in the other view.
+
+    Args:
+        own: See :class:`Transfer`.
+        other: See there.
+        affine: See there.
+        slope: Derivative of the other view's pixel with respect to the point, shape (C, 2, 3).
+        direction: Of the keypoints' rays, shape (C, 3).
+        gap: Between the two rays, shape (C, 3), metres.
+        level: See :class:`Transfer`.
+    """
+    moved, apart = (slope @ vector[:, :, None] for vector in (direction, gap))
+    rate = moved[..., 0].norm(dim=-1)
+    tangent = functional.normalize(moved[..., 0], dim=-1)
+    distance = apart[..., 0].norm(dim=-1)
+    return Transfer(
+        own, other, affine.to(own), tangent.float(), rate.to(own), distance.to(own), level
+    )
 
 
 def correlations(
@@ -116,6 +157,7 @@ def correlations(
     places: Tensor,
     *,
     radius: int,
+    sigma: float | None = None,
     spacing: Tensor | None = None,
 ) -> Tensor:
     """Correlation of the keypoints' windows with the other view at several places.
@@ -125,6 +167,7 @@ def correlations(
         transfer: Of C keypoints.
         places: Pixels of the other view, shape (C, P, 2).
         radius: Half side of the window, in samples.
+        sigma: Of the Gaussian by which its samples count, in samples; None: all alike.
         spacing: Of the samples in the keypoints' view, px, shape (C,); None: 1 px.
 
     Returns:
@@ -132,13 +175,17 @@ def correlations(
     """
     side = torch.arange(-radius, radius + 1).to(places)
     window = torch.cartesian_prod(side, side)[None]
+    weights = torch.ones_like(side) if sigma is None else torch.exp(-0.5 * (side / sigma) ** 2)
+    weights = torch.outer(weights, weights).flatten()
+    weights = weights / weights.sum()
     if spacing is not None:
         window = window * spacing[:, None, None]
-    own = _centred(images[0], transfer.own[:, None] + window)
-    other = _centred(images[1], places[:, :, None] + (window @ transfer.affine.mT)[:, None])
-    energy = (own.square().mean(-1) + _LEAST_VARIANCE)[:, None]
-    energy = energy * (other.square().mean(-1) + _LEAST_VARIANCE)
-    return (own[:, None] * other).mean(-1) / energy.sqrt()
+    own = _centred(images[0], transfer.own[:, None] + window, weights)
+    pixels = places[:, :, None] + (window @ transfer.affine.mT)[:, None]
+    other = _centred(images[1], pixels, weights)
+    energy = (own.square() @ weights + _LEAST_VARIANCE)[:, None]
+    energy = energy * (other.square() @ weights + _LEAST_VARIANCE)
+    return ((own[:, None] * other) @ weights) / energy.sqrt()
 
 
 def grey_values(view: View, device: torch.device | str = "cpu") -> Tensor:
@@ -147,22 +194,11 @@ def grey_values(view: View, device: torch.device | str = "cpu") -> Tensor:
     return image @ image.new_full((3,), 1 / 3)
 
 
-def _tangent(slope: Tensor, direction: Tensor) -> Tensor:
-    """Direction in which points move in a view along rays of the other, shape (C, 2), float32.
-
-    Args:
-        slope: Derivative of the view's pixel with respect to the point, shape (C, 2, 3).
-        direction: Of the rays, shape (C, 3).
-    """
-    moved = (slope @ direction[:, :, None])[..., 0]
-    return functional.normalize(moved, dim=-1).float()
-
-
-def _centred(image: Tensor, pixels: Tensor) -> Tensor:
+def _centred(image: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
     """Bilinear samples, less the mean of their window, shape (..., T, 2) -> (..., T)."""
     grid = to_normalized(pixels, (image.shape[1], image.shape[0])).reshape(1, 1, -1, 2)
     sampled = functional.grid_sample(
         image[None, None], grid, padding_mode="border", align_corners=False
     )
     values = sampled.reshape(pixels.shape[:-1])
-    return values - values.mean(-1, keepdim=True)
+    return values - (values @ weights)[..., None]

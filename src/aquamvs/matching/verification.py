@@ -1,8 +1,10 @@
-"""Photometric verification: do the images agree that a match lies where it does on its curve?
+"""Verification: do images, calibration and the matches around agree with a match?
 
 Guidance leaves the epipolar curve, along which a keypoint whose partner was not detected is easily
 matched with a neighbour. The window around the keypoint tells: warped into the other image by the
 affine that a level patch predicts, it correlates best at the true place, wherever detectors fired.
+So do the depths of the matches around (:mod:`.support`), and the distance that is left from the
+curve.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .guidance import Candidates
+from .support import support
 from .transfer import GreyPair, Transfer, correlations, transfers
 
 _RADIUS_PX = 5
@@ -31,31 +34,44 @@ _LOGIT_PER_CORRELATION = 15.0
 """Weight of the lead over other places, a difference of correlations, against the network's logit;
 tuned on development scenes, where 13 to 17 do about as well."""
 
-_LOGIT_PER_OCTAVE = 2.5
-"""Loss where keypoints are detected in pixels twice as large as the finer view's: they are known to
-some of these only. Tuned likewise, together with the threshold; 3 does about as well."""
+_FINE_PX = 1.6
+"""Pixels of the finer view that a pixel of the detection may span at no loss: a large view is
+shrunk by about as much before its keypoints are detected."""
 
-_LEAST_PROBABILITY = 1e-3
+_LOGIT_PER_OCTAVE = 2.5
+"""Loss where it spans twice as many: keypoints are known to some pixels only. Tuned likewise,
+together with the threshold; 3 does about as well."""
+
+_LEAST_PROBABILITY = 1e-2
 """By the network. It was taught to doubt pairs whose orientations differ, however alike they look
 once the calibration has turned them; so its doubts count for no more than this."""
 
-_ALIKE = 0.9
+_LOGIT_PER_SQUARE_PX = 1.0
+"""Loss with the square of the distance from the epipolar curve; tuned likewise."""
+
+_ALIKE = 0.85
 """Correlation at which windows are so alike that the network need not have proposed the match."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What two images say of matches.
+    """What images and calibration say of matches.
 
     Attributes:
         lead: By how much the match's place correlates better than others on the curve, shape (C,),
             -2 to 2; -inf where the two rays meet nowhere in front of both cameras.
-        octaves: Pixels of the finer view that a pixel of the coarser detection spans, as a power of
-            two, at least 0, shape (C,).
+        octaves: Pixels of the finer view that a pixel of the coarser detection spans, over those
+            that do no harm, as a power of two, at least 0, shape (C,).
+        distance: From the epipolar curve, the larger one of both views, px, shape (C,).
+        rate: Pixels by which the match moves along it per metre, likewise, shape (C,).
+        level: Depth of the point below the interface, metres, shape (C,).
     """
 
     lead: Tensor
     octaves: Tensor
+    distance: Tensor
+    rate: Tensor
+    level: Tensor
 
 
 def verified_probability(
@@ -65,7 +81,7 @@ def verified_probability(
     pixels: tuple[Tensor, Tensor],
     detection_px: tuple[float, float],
 ) -> Tensor:
-    """Probability of each candidate once the images have been asked.
+    """Probability of each candidate once all the evidence is in.
 
     Args:
         probability: Before, shape (C,).
@@ -77,20 +93,21 @@ def verified_probability(
     Returns:
         shape (C,); 0 where the two rays meet nowhere in front of both cameras.
     """
-    evidence = photometric_evidence(candidates, pair, pixels, detection_px)
+    evidence = match_evidence(candidates, pair, pixels, detection_px)
     # In float64, so that the best of several sure candidates is still known.
     logit = probability.double().clamp(_LEAST_PROBABILITY, 1 - 1e-6).logit()
     logit = logit + _LOGIT_PER_CORRELATION * evidence.lead - _LOGIT_PER_OCTAVE * evidence.octaves
-    return torch.sigmoid(logit)
+    logit = logit + support(logit, candidates, pixels, evidence.level, evidence.rate)
+    return torch.sigmoid(logit - _LOGIT_PER_SQUARE_PX * evidence.distance.square())
 
 
-def photometric_evidence(
+def match_evidence(
     candidates: Candidates,
     pair: GreyPair,
     pixels: tuple[Tensor, Tensor],
     detection_px: tuple[float, float],
 ) -> Evidence:
-    """Ask the images.
+    """Ask the images and the calibration.
 
     The lead is the smaller one of both directions: each keypoint's window is sought near the other
     keypoint. The search passes through that keypoint, not along the curve itself, so that an error
@@ -103,8 +120,7 @@ def photometric_evidence(
         detection_px: Side of a pixel of the images in which they were detected, px of the views.
     """
     images = pair.images
-    lead = pixels[0].new_empty(len(candidates))
-    octaves = torch.zeros_like(lead)
+    lead, octaves, distance, rate, level = pixels[0].new_zeros(5, len(candidates))
     for part, (forth, back) in transfers(candidates, pair.views, pixels):
         both = torch.minimum(_lead(images, forth), _lead(images[::-1], back))
         lead[part] = torch.where(forth.is_seen() & back.is_seen(), both, -torch.inf)
@@ -112,8 +128,10 @@ def photometric_evidence(
             detection_px[0] * forth.scale().clamp(min=1.0),
             detection_px[1] * back.scale().clamp(min=1.0),
         )
-        octaves[part] = coarsest.log2().nan_to_num(nan=0.0)
-    return Evidence(lead, octaves)
+        octaves[part] = (coarsest / _FINE_PX).clamp(min=1.0).log2().nan_to_num(nan=0.0)
+        distance[part] = torch.maximum(forth.distance, back.distance).nan_to_num(nan=0.0)
+        rate[part], level[part] = torch.maximum(forth.rate, back.rate), forth.level
+    return Evidence(lead, octaves, distance, rate, level)
 
 
 def look_alikes(candidates: Candidates, pair: GreyPair, pixels: tuple[Tensor, Tensor]) -> Tensor:
