@@ -73,6 +73,16 @@ def test_exact_calibrations_stay(cameras):
     torch.testing.assert_close(right[1].model.camera_center, cameras[1].camera_center)
 
 
+def test_rays_that_meet_above_the_water_do_not_count(cameras):
+    views = view("a", cameras[0]), view("b", cameras[1])
+    pixels, other = matches(*cameras)
+    crossed = torch.tensor([[20.0, 90.0]]).double(), torch.tensor([[220.0, 95.0]]).double()
+    assert epipolar_distance(*cameras, *crossed) < 200.0
+    both = torch.cat([pixels, crossed[0]]), torch.cat([other, crossed[1]])
+    right = with_true_turn(views, both, reach_px=200.0)
+    torch.testing.assert_close(right[1].model.R, cameras[1].R, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("count", [0, 9])
 def test_too_few_matches_say_nothing(cameras, count):
     views = view("a", cameras[0]), view("b", cameras[1].turned(angles(cameras[1], 1.0)))

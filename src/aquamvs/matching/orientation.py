@@ -74,7 +74,8 @@ def with_true_turn(
     for _ in range(_LINEARISATIONS):
         nearest, distance = nearest_on_curves(first, model.turned(turn * radians), own, other)
         if near is None:
-            near = distance <= reach_px * finer
+            # Rays that meet above the water have a distance, but no direction along the curve.
+            near = (distance <= reach_px * finer) & rates.isfinite().all(1)
             if int(near.sum()) < _LEAST_MATCHES:
                 return views
         residual = ((other - nearest) * across).sum(-1)[near].nan_to_num()
