@@ -145,12 +145,12 @@ def look_alikes(candidates: Candidates, pair: GreyPair, pixels: tuple[Tensor, Te
     images = pair.images
     alike = torch.zeros_like(candidates.reference, dtype=torch.bool)
     for part, (forth, back) in transfers(candidates, pair.views, pixels):
-        here = (
-            correlations(seen, way, way.other[:, None], radius=_RADIUS_PX)[:, 0]
-            for seen, way in ((images, forth), (images[::-1], back))
-        )
-        # NaN, of rays that meet nowhere, is no likeness.
-        alike[part] = torch.minimum(*here) >= _ALIKE
+        # NaN, of rays that meet nowhere, is no likeness. Most fail one way already.
+        here = correlations(images, forth, forth.other[:, None], radius=_RADIUS_PX)[:, 0]
+        some = (here >= _ALIKE).nonzero()[:, 0]
+        back = back.select(some)
+        there = correlations(images[::-1], back, back.other[:, None], radius=_RADIUS_PX)[:, 0]
+        alike[part][some] = there >= _ALIKE
     return alike
 
 
