@@ -39,7 +39,6 @@ _BUNDLED_THRESHOLD, _BUNDLED_THRESHOLD_GUIDED = 0.93, 0.9
 _BUNDLED_LEAST = 1e-3
 """Smallest probability of the bundled network that verification may still raise."""
 
-
 _LIKELY = 0.5
 """Probability from which a pair without guidance may tell how the cameras are turned."""
 

@@ -77,6 +77,6 @@ def support(
         distance, near = away.topk(count, dim=1, largest=False)
         gap = (level[part, None] - level[sure][near]).abs() * rate[part, None]
         gap = torch.where(distance.isfinite(), gap.nan_to_num(nan=torch.inf), torch.inf)
-        gap = gap.sort(dim=1).values[:, min(_AGREEING, count) - 1].clamp(max=_FARTHEST_PX)
+        gap = gap.sort(dim=1).values[:, _AGREEING - 1].clamp(max=_FARTHEST_PX)
         added[part] = _WEIGHT * (math.log1p(_USUAL_PX) - gap.log1p()).to(added)
     return added

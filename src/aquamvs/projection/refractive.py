@@ -165,10 +165,8 @@ class RefractiveProjectionModel:
         Args:
             angles: Rotation vector in the camera frame, shape (3,), radians.
         """
-        x, y, z = angles.double().to(self.R.device)
-        zero = torch.zeros_like(x)
-        rows = ((zero, -z, y), (z, zero, -x), (-y, x, zero))
-        turn = torch.linalg.matrix_exp(torch.stack([torch.stack(row) for row in rows]))
+        axes = torch.eye(3, dtype=torch.float64, device=self.R.device)
+        turn = torch.linalg.matrix_exp(torch.linalg.cross(angles.to(axes)[None], axes).T)
         return RefractiveProjectionModel(
             self.K,
             (turn @ self.R.double()).to(self.R),
