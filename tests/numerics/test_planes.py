@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aquamvs.numerics.planes import settle
+from aquamvs.numerics.planes import Settled, settle, settled_heights
 
 SPACING, NOISE = 1e-3, 2e-4
 
@@ -97,3 +97,44 @@ def test_maps_of_any_size_settle(shape: tuple[int, int]) -> None:
     truth = slope(*shape)
     # The prior on slopes pulls a map of a few cells by a fraction of the noise.
     assert rms(settled(truth)[0] - truth) < 0.2 * NOISE
+
+
+def rough(rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """A slope with a step, relief on one side, a gap, and cells of any variance."""
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    z = slope(rows, columns) + torch.where(x > columns // 2, 0.05, 0.0)
+    z = z + torch.where(y > rows // 2, 3e-3 * torch.sin(x / 4.0), 0.0)
+    z = z + noise(z)
+    z[rows // 4 : rows // 3, columns // 4 : columns // 3] = torch.nan
+    drawn = torch.rand(rows, columns, generator=torch.Generator().manual_seed(3))
+    variance = NOISE**2 * (0.2 + 2 * drawn)
+    variance[drawn > 0.95] = torch.inf
+    return z, variance
+
+
+@pytest.mark.parametrize("shape", [(101, 131), (64, 64), (9, 90), (12, 7)])
+def test_compiled_planes_agree_with_tensor_operations(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z, variance = rough(*shape)
+    compiled = settle(z, variance, SPACING)
+    assert torch.equal(settled_heights(z, variance, SPACING), compiled.height)
+    monkeypatch.setattr("aquamvs.numerics.planes.has_kernels", lambda _: False)
+    reference = settle(z, variance, SPACING)
+    assert float((compiled.height - reference.height).abs().max()) < 1e-2 * NOISE
+    for name in Settled._fields[1:]:
+        one, other = getattr(compiled, name), getattr(reference, name)
+        assert torch.allclose(one, other, rtol=1e-2, atol=1e-4 * NOISE**2), name
+
+
+def test_compiled_planes_do_not_depend_on_the_number_of_threads() -> None:
+    z, variance = rough(101, 131)
+    threads = torch.get_num_threads()
+    found = settle(z, variance, SPACING)
+    try:
+        torch.set_num_threads(1 if threads > 1 else 3)
+        again = settle(z, variance, SPACING)
+    finally:
+        torch.set_num_threads(threads)
+    for one, other in zip(found, again, strict=True):
+        assert torch.equal(one, other)

@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import pytest
 import torch
 from torch import Tensor
 
-from aquamvs.surface.quality import final_heights, overshot
+from aquamvs.surface.quality import carried, final_heights, overshot
+from aquamvs.surface.refine import Estimate
 from aquamvs.surface.sweep import LAST_PASSES
 
 from .conftest import estimate_of
@@ -149,3 +151,39 @@ def test_windows_ride_no_further_where_they_found_what_was_known() -> None:
     estimate = estimate_of(1.0 + noise(), CURVATURE)
     known = overshot(estimate, LAST_PASSES[-1], SPACING, estimate.z)
     assert torch.equal(overshot(estimate, LAST_PASSES[-1], SPACING, known), known)
+
+
+def varied() -> Estimate:
+    """A bed with a box, a gap, plain cells, edges along the motion, and views that disagree."""
+    z = 1.0 + 3 * noise()
+    z[15:40, 15:40] -= 20 * SPACING
+    z[45:50, 5:25] = torch.nan
+    estimate = estimate_of(z, CURVATURE)
+    drawn = torch.rand(6, *SHAPE, generator=torch.Generator().manual_seed(4))
+    estimate.spread[:] = 0.4 * drawn[0]
+    estimate.curvature.mul_(10 ** (1 - 2 * drawn[1]))
+    estimate.own_texture[:] = drawn[2]
+    estimate.effective_views.mul_(0.3 + drawn[3])
+    estimate.curvature[drawn[4] > 0.97] = 0.0
+    unseen = drawn[5] > 0.97
+    estimate.z[unseen], estimate.spread[unseen] = torch.nan, torch.inf
+    return estimate
+
+
+def test_compiled_judgement_agrees_with_tensor_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, level = LAST_PASSES[-1], torch.ones(SHAPE)
+
+    def results() -> list[Tensor]:
+        z, sigma, confidence = final_heights(varied(), plan, SPACING)
+        assert torch.isfinite(z).any()
+        assert torch.isnan(z).any()
+        ahead = overshot(varied(), plan, SPACING, level)
+        return [z, carried(varied(), plan, SPACING), ahead, confidence, sigma]
+
+    compiled = results()
+    monkeypatch.setattr("aquamvs.surface.quality.has_kernels", lambda _: False)
+    reference = results()
+    for one, other in zip(compiled[:4], reference[:4], strict=True):
+        assert torch.equal(torch.isnan(one), torch.isnan(other))
+        assert float((one - other).nan_to_num().abs().max()) < 1e-2 * NOISE
+    assert torch.allclose(compiled[4], reference[4], rtol=1e-3, equal_nan=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -82,3 +83,22 @@ def test_cells_without_texture_of_their_own_add_nothing() -> None:
     wrong.own_texture[plain] = 0.0
     found = recover(base, wrong, RELIEF_PASS)
     assert float((found.z - base)[plain].abs().mean()) < 5e-4
+
+
+@pytest.mark.parametrize("shape", [(80, 80), (71, 45), (1, 30)])
+def test_compiled_relief_agrees_with_tensor_operations(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Odd sizes have a last pair of one row or column."""
+    rows, columns = shape
+    true = stones()[:rows, :columns]
+    base = smoothed(true, 3.0)
+    estimate = estimate_of(true + noise()[:rows, :columns], CURVATURE)
+    estimate.z[10:20, 5:15] = torch.nan
+    estimate.curvature[30:34] = 0.0
+    compiled = recover(base, estimate, RELIEF_PASS)
+    monkeypatch.setattr("aquamvs.surface.relief.has_kernels", lambda _: False)
+    reference = recover(base, estimate, RELIEF_PASS)
+    assert float((compiled.z - reference.z).abs().max()) < 1e-2 * NOISE
+    assert torch.allclose(compiled.variance, reference.variance, rtol=1e-3, atol=1e-4 * NOISE**2)
+    assert (compiled.moving == reference.moving).double().mean() > 0.999

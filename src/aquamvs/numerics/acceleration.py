@@ -2,10 +2,10 @@
 
 import importlib.util
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -102,11 +102,42 @@ def in_parallel(
         yield from pool.map(function, items)
 
 
-def by_rows(maps: Tensor, kernel: Callable[[range], None]) -> None:
-    """Run compiled code on parts of a map's rows, one per thread."""
+def by_rows(maps: Tensor, kernel: Callable[[range], None], *, multiple: int = 1) -> None:
+    """Run compiled code on parts of a map's rows, one per thread.
+
+    Args:
+        maps: Whose rows are shared out.
+        kernel: Called with the rows of a part.
+        multiple: Of which a part has so many rows, but for the last.
+    """
     workers = worker_count(maps)
-    ends = [len(maps) * i // workers for i in range(workers + 1)]
+    ends = [len(maps) * i // (workers * multiple) * multiple for i in range(workers)]
+    ends.append(len(maps))
     list(in_parallel(kernel, itertools.starmap(range, itertools.pairwise(ends)), workers))
+
+
+def by_cells(
+    kernel: Callable[..., None],
+    maps: Sequence[Tensor],
+    settings: Sequence[Any],
+    out: Sequence[Tensor],
+) -> None:
+    """Run compiled code that treats every cell by itself on maps of equal shape.
+
+    Args:
+        kernel: Called with flat arrays: parts of the maps, the settings, and parts of the outputs.
+        maps: shape (rows, columns) each.
+        settings: That it needs besides.
+        out: What it fills, shape (rows, columns) each.
+    """
+    count = len(maps)
+    arrays = [each.contiguous().numpy() for each in (*maps, *out)]
+
+    def run(rows: range) -> None:
+        parts = [each[rows.start : rows.stop].reshape(-1) for each in arrays]
+        kernel(*parts[:count], *settings, *parts[count:])
+
+    by_rows(maps[0], run)
 
 
 @contextmanager

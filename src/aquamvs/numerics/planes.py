@@ -15,10 +15,12 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from .acceleration import in_parallel, operation_workers
+from .acceleration import by_rows, has_kernels, in_parallel, operation_workers
 from .bands import in_bands
 from .filters import gaussian_taps, smooth
 
@@ -101,10 +103,12 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> Settled:
         Where nothing is known nearby, the height is that of the nearest planes and the variance
         large. ``z`` itself where nothing is known at all.
     """
+    if has_kernels(z):
+        maps = _compiled_settle(z, variance, spacing, len(Settled._fields))
+        return _nothing(z) if maps is None else Settled(*maps)
     known = torch.isfinite(z) & torch.isfinite(variance)
     if not bool(known.any()):
-        nothing = torch.zeros_like(z)
-        return Settled(z, nothing, torch.full_like(z, torch.inf), nothing)
+        return _nothing(z)
     middle = z.nanmean()
     bands = [slice(row, row + _BAND_ROWS) for row in range(0, len(z), _BAND_ROWS)]
 
@@ -133,6 +137,74 @@ def settle(z: Tensor, variance: Tensor, spacing: float) -> Settled:
         return prior + gain * (height - prior) + middle, own, taken * uncertain, taken * missed
 
     return Settled(*in_bands(settled, z, _CELL_BYTES))
+
+
+def settled_heights(z: Tensor, variance: Tensor, spacing: float) -> Tensor:
+    """The heights of :func:`settle` alone, which take less memory."""
+    if has_kernels(z):
+        maps = _compiled_settle(z, variance, spacing, 1)
+        return z if maps is None else maps[0]
+    return settle(z, variance, spacing).height
+
+
+def _nothing(z: Tensor) -> Settled:
+    nothing = torch.zeros_like(z)
+    return Settled(z, nothing, torch.full_like(z, torch.inf), nothing)
+
+
+def _compiled_settle(z: Tensor, variance: Tensor, spacing: float, count: int) -> Tensor | None:
+    """The first maps of :func:`settle` by compiled code, shape (count, rows, columns).
+
+    None where nothing is known.
+    """
+    from . import plane_kernels as kernels
+
+    heights, variances = z.contiguous().numpy(), variance.contiguous().numpy()
+    middle = kernels.mean_height(heights, variances)
+    if math.isnan(middle):
+        return None
+    cells = heights, variances, middle
+    rows, columns = (-(-size // _BLOCK) for size in z.shape)
+    moments: NDArray[np.float64] = np.empty((kernels.MOMENTS, rows, columns))
+
+    def sum_blocks(part: range) -> None:
+        kernels.block_moments(*cells, _BLOCK, part.start, part.stop, moments)
+
+    by_rows(z[::_BLOCK], sum_blocks)
+    finer = []
+    side = _BLOCK
+    for _ in range(_SIZES - 1):
+        finer.append((moments, side))
+        pooled = np.empty((kernels.MOMENTS, *(-(-size // 2) for size in moments.shape[1:])))
+        kernels.pool(moments, pooled)
+        moments, side = pooled, 2 * side
+    planes = _compiled_fit(moments, side, spacing, None)
+    for moments, side in reversed(finer):
+        planes = _compiled_fit(moments, side, spacing, planes)
+    maps = kernels.weighed(planes, side)
+    found = z.new_empty(count, *z.shape)
+    out = found.numpy()
+    by_rows(z, lambda part: kernels.settle(maps, side, *cells, part.start, part.stop, out))
+    return found
+
+
+def _compiled_fit(
+    moments: NDArray[np.float64], side: int, spacing: float, wide: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Planes of one size, combined with those of twice that size; shape (5, h, w)."""
+    from . import plane_kernels as kernels
+
+    planes = np.empty((kernels.PLANE, *moments.shape[1:]))
+    prior = np.zeros_like(planes)
+    if wide is not None:
+        kernels.spread_out(kernels.weighed(wide, 2 * side), 2, side, prior)
+    window, wide_window = np.array(_window()), np.array(gaussian_taps(_POOLED_REACH))
+    doubt = _ridge(spacing), _CORRELATED_CELLS, _LEAST_WEIGHT
+    around = kernels.fit(moments, window, side, *doubt, prior, planes)
+    kernels.tell_relief(around, wide_window, _shown(side), _EVIDENT, _LEAST_WEIGHT, planes)
+    if wide is not None:
+        kernels.combine(prior, planes)
+    return planes
 
 
 def _weighed(height: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -210,9 +282,7 @@ def _fitted(
     moments: list[Tensor], side: int, spacing: float, tilt_x: Tensor, tilt_y: Tensor
 ) -> _Planes:
     """Weighted least-squares plane around every block; ``tilt`` is the slope expected there."""
-    taps = gaussian_taps(_REACH)
-    taps = [tap / max(taps) for tap in taps]
-    around = [_spread_sum(each, taps) for each in moments]
+    around = [_spread_sum(each, _window()) for each in moments]
     w, wx, wy, wxx, wxy, wyy, wz, wxz, wyz, wzz, number = _shifted(around, side, sign=-1)
     # What is left to find once the expected slope is taken out.
     wzz = wzz - 2 * (tilt_x * wxz + tilt_y * wyz)
@@ -220,8 +290,7 @@ def _fitted(
     wz = wz - tilt_x * wx - tilt_y * wy
     wxz = wxz - tilt_x * wxx - tilt_y * wxy
     wyz = wyz - tilt_x * wxy - tilt_y * wyy
-    ridge = _CORRELATED_CELLS / (_SLOPE * spacing) ** 2
-    a, d, f = w + _LEAST_WEIGHT, wxx + ridge, wyy + ridge
+    a, d, f = w + _LEAST_WEIGHT, wxx + _ridge(spacing), wyy + _ridge(spacing)
     minor = (d * f - wxy**2, wxy * wy - wx * f, wx * wxy - d * wy)
     determinant = a * minor[0] + wx * minor[1] + wy * minor[2]
     height = (minor[0] * wz + minor[1] * wxz + minor[2] * wyz) / determinant
@@ -229,10 +298,7 @@ def _fitted(
     slope_x = (minor[1] * wz + (a * f - wy**2) * wxz + cross * wyz) / determinant
     slope_y = (minor[2] * wz + cross * wxz + (a * d - wx**2) * wyz) / determinant
     residual = (wzz - height * wz - slope_x * wxz - slope_y * wyz).clamp(min=0)
-    # Errors that neighbours share do not show within a window, nor do three parameters.
-    window = 4 * math.pi * (_REACH**2 + 1 / 12) * side**2
-    shown = 1 - 3 * _CORRELATED_CELLS / window if window > 4 * _CORRELATED_CELLS else 0.25
-    excess = residual / number.clamp(min=_LEAST_WEIGHT) - shown
+    excess = residual / number.clamp(min=_LEAST_WEIGHT) - _shown(side)
     wide = gaussian_taps(_POOLED_REACH)
     pooled = _spread_sum(number * excess.clamp(max=_EVIDENT), wide)
     pooled = pooled / _spread_sum(number, wide).clamp(min=_LEAST_WEIGHT)
@@ -240,6 +306,26 @@ def _fitted(
     relief = excess * number / w.clamp(min=_LEAST_WEIGHT)
     variance = _CORRELATED_CELLS * minor[0] / determinant
     return _Planes(side, height, tilt_x + slope_x, tilt_y + slope_y, variance, relief)
+
+
+def _window() -> list[float]:
+    """Weights of the blocks around one in its plane, 1 in the middle."""
+    taps = gaussian_taps(_REACH)
+    return [tap / max(taps) for tap in taps]
+
+
+def _ridge(spacing: float) -> float:
+    """Weight of the slopes that are expected, of cells that share one error."""
+    return _CORRELATED_CELLS / (_SLOPE * spacing) ** 2
+
+
+def _shown(side: int) -> float:
+    """Mean square off the planes of blocks that noise alone leaves, over its variance.
+
+    Errors that neighbours share do not show within a window, nor do three parameters.
+    """
+    window = 4 * math.pi * (_REACH**2 + 1 / 12) * side**2
+    return 1 - 3 * _CORRELATED_CELLS / window if window > 4 * _CORRELATED_CELLS else 0.25
 
 
 def _spread_sum(blocks: Tensor, taps: list[float]) -> Tensor:

@@ -28,7 +28,27 @@ def bend(square, sunk, height):  # type: ignore[no-untyped-def]
     """
     w = _ONE / (height + sunk)
     for _ in range(_NEWTON_STEPS):
-        s = _ONE / sqrt(_ONE + square * w * w)
-        t = sunk * s
-        w = (_ONE + t * w * (s * s - _ONE)) / (height + t * s * s)
+        w = _step(square, sunk, height, w)
     return w
+
+
+@compiled
+def _step(square, sunk, height, w):  # type: ignore[no-untyped-def]
+    """Newton's step from w."""
+    s = _ONE / sqrt(_ONE + square * w * w)
+    t = sunk * s
+    return (_ONE + t * w * (s * s - _ONE)) / (height + t * s * s)
+
+
+@compiled
+def bend_row(square, sunk, height, w):  # type: ignore[no-untyped-def]
+    """:func:`bend` of a row of points, into ``w``.
+
+    All of them take one step before any takes the next: every step waits for its square root and
+    its quotients, and meanwhile others can be worked on.
+    """
+    for c in range(w.shape[0]):
+        w[c] = _ONE / (height + sunk[c])
+    for _ in range(_NEWTON_STEPS):
+        for c in range(w.shape[0]):
+            w[c] = _step(square[c], sunk[c], height, w[c])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 
@@ -167,7 +168,7 @@ class FusedEvaluator:
 
     def _output(self, name: str, shape: tuple[int, ...]) -> Floats:
         """Memory of this thread, kept from tile to tile: taking it anew costs page faults."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         kept: Floats | None = getattr(self._own, name, None)
         if kept is None or kept.size < size:
             kept = np.empty(size, np.float32)

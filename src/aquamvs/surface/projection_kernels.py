@@ -8,7 +8,7 @@ The arithmetic is that of :class:`~aquamvs.projection.RefractiveProjectionModel`
 import numpy as np
 
 from ..numerics.compiler import compiled
-from ..projection.kernels import CENTRE, HEIGHT, INDEX, NORMAL, REFRACTIVE, ROWS, bend
+from ..projection.kernels import CENTRE, HEIGHT, INDEX, NORMAL, REFRACTIVE, ROWS, bend, bend_row
 
 _F = np.float32
 _ZERO, _ONE = _F(0), _F(1)
@@ -35,9 +35,18 @@ def project_row(camera, x0, spacing, column, y, z, u, v, du, dv):  # type: ignor
     down_u, down_v, down_w, down_level = uz, vz, wz, lz  # what a metre of Z changes
     refractive = camera[REFRACTIVE] > _ZERO
     dy = _F(y) - cy
+    square, sunk, bent, beside = u, v, du, dv  # until the results take their places
     for c in range(z.shape[0]):
-        dx = _F(x0 + spacing * (column + c)) - cx
-        dz = z[c] - cz
+        beside[c] = _F(x0 + spacing * (column + c)) - cx
+    if refractive:
+        for c in range(z.shape[0]):
+            dx, dz = beside[c], z[c] - cz
+            level = lx * dx + ly * dy + lz * dz
+            square[c] = squash * (dx * dx + dy * dy + dz * dz - level * level)
+            sunk[c] = k * max(level - height, _ZERO)
+        bend_row(square, sunk, height, bent)
+    for c in range(z.shape[0]):
+        dx, dz = beside[c], z[c] - cz
         along_u = ux * dx + uy * dy + uz * dz
         along_v = vx * dx + vy * dy + vz * dz
         along_w = wx * dx + wy * dy + wz * dz
@@ -45,13 +54,10 @@ def project_row(camera, x0, spacing, column, y, z, u, v, du, dv):  # type: ignor
         level = _ZERO
         if refractive:
             level = lx * dx + ly * dy + lz * dz
-            depth = level - height
-            visible = depth >= _ZERO
-            q = squash * (dx * dx + dy * dy + dz * dz - level * level)
-            kd = k * max(depth, _ZERO)
-            w = bend(q, kd, height)
-            s = _ONE / np.sqrt(_ONE + q * w * w)
-            t = kd * s * s * s
+            visible = level >= height
+            w = bent[c]
+            s = _ONE / np.sqrt(_ONE + square[c] * w * w)
+            t = sunk[c] * s * s * s
             half_q = dz - level * down_level
             rate_w = w * (squash * w * w * t * half_q - k * s * down_level) / (t + height)
             lift = w * level - _ONE
@@ -115,14 +121,15 @@ def lean_row(camera, x0, spacing, y, z, lean):  # type: ignore[no-untyped-def]
 def may_see(camera, width, height, x_first, y_first, spacing, rows, columns, low, high):  # type: ignore[no-untyped-def]
     """Whether a view's image may contain any cell of a tile between two heights."""
     u, v = np.empty(_PROBES, np.float32), np.empty(_PROBES, np.float32)
-    z, rate = np.empty(_PROBES, np.float32), np.empty(_PROBES, np.float32)
+    du, dv = np.empty(_PROBES, np.float32), np.empty(_PROBES, np.float32)
+    z = np.empty(_PROBES, np.float32)
     u_low, u_high, v_low, v_high = _INF, -_INF, _INF, -_INF
     step_x = spacing * (columns - 1) / (_PROBES - 1)
     for level in (low, high):
         z[:] = level
         for i in range(_PROBES):
             y = y_first + spacing * (rows - 1) * i / (_PROBES - 1)
-            project_row(camera, x_first, step_x, 0, y, z, u, v, rate, rate)
+            project_row(camera, x_first, step_x, 0, y, z, u, v, du, dv)
             for c in range(_PROBES):
                 if not np.isnan(u[c]):
                     u_low, u_high = min(u_low, u[c]), max(u_high, u[c])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import StageError
+from ..numerics.acceleration import by_cells, has_kernels
 from ..numerics.bands import in_bands
 from ..numerics.filters import (
     fill_gaps,
@@ -19,7 +23,7 @@ from ..numerics.filters import (
     smooth_pairs,
     specks,
 )
-from ..numerics.planes import settle
+from ..numerics.planes import Settled, settle, settled_heights
 from .evaluator import Pass
 from .refine import Estimate
 
@@ -116,50 +120,92 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tenso
         and confidence, 0 there; each of shape (rows, columns).
     """
     usual, trusted = usual_curvature(estimate), trusted_spread(estimate) + _LENIENCE
-    limit = _roughness_limit(estimate, plan, spacing)
-    smoothed = smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
-
-    def variance_of(rows: slice) -> tuple[Tensor]:
-        part = estimate.part(rows)
-        variance = _variance(part, _RESIDUAL_SCALE * _noise(part, plan), _LEAST_ERROR_PX, usual)
-        return (torch.where(_matches(part, plan, trusted), variance, torch.inf),)
-
-    (variance,) = in_bands(variance_of, estimate.z, _CELL_BYTES)
+    noise, matched = _noise(estimate, plan), _matches(estimate, plan, trusted)
+    smoothed = smooth_pairs(estimate.z, _roughness_limit(noise, spacing), _FINAL_SIGMA)
+    variance = _variance(estimate, noise, _RESIDUAL_SCALE, _Hidden(usual, _LEAST_ERROR_PX))
+    variance[~matched] = torch.inf
     settled = settle(smoothed, variance, spacing)
     # Neighbours scatter by their errors, and by relief that windows do not resolve. Which of the
     # two it is does not show: it casts doubt on a match, but makes no height settle.
-    limit = _insignificant(estimate, plan, spacing)
+    limit = _insignificant(noise, spacing)
     shown = scatter(estimate.z - smooth_pairs(estimate.z, limit, _FINAL_SIGMA))
+    z, sigma, sure = _judged(estimate, matched, settled, variance, noise, shown, usual)
     jump = _STRAY * spacing
-
-    def doubted(rows: slice) -> tuple[Tensor, ...]:
-        part = estimate.part(rows)
-        height, own, fit, missed = (maps[rows] for maps in settled)
-        noise = _SCATTER_SCALE * _scatter_noise(part, plan, shown[rows])
-        excess = _variance(part, noise, _LEAST_ERROR_PX, usual) / variance[rows]
-        each_view = part.lever / part.effective_views.clamp(min=1).sqrt()
-        motion = each_view * (own * excess.clamp(min=1) + fit + missed).sqrt()
-        matched = _matches(part, plan, trusted) & (motion < _LOOSEST_MATCH_PX)
-        noisy = _noise(part, plan) * part.lever / _NOISY_PX
-        own = own * _OWN_SCALE * (1 + noisy**2) * (excess - _SCATTER_OF_RELIEF).clamp(min=1)
-        sigma = (own + fit + _MISSED_SCALE * missed).sqrt()
-        return torch.where(matched, height, torch.nan), sigma, motion < _SURE_PX
-
-    z, sigma, sure = in_bands(doubted, estimate.z, _CELL_BYTES)
     z[isolated(z, jump)] = torch.nan
     z[specks(z, jump, _LEAST_ISLAND, sure)] = torch.nan
-    matched = torch.isfinite(z)
+    known = torch.isfinite(z)
     zncc = (1 - estimate.spread).clamp(0, 1)
-    return z, torch.where(matched, sigma, torch.nan), torch.where(matched, zncc, 0.0)
+    return z, torch.where(known, sigma, torch.nan), torch.where(known, zncc, 0.0)
 
 
 def _matches(estimate: Estimate, plan: Pass, trusted: float) -> Tensor:
     """Cells whose views agree better than by chance, and about as well as most."""
-    pairs = (estimate.effective_views * (estimate.effective_views - 1) / 2).clamp(min=1e-3)
-    chance = _CHANCE_SIGMAS / (_window_samples(plan) * pairs).sqrt()
-    matched = torch.isfinite(estimate.z) & (1 - estimate.spread > chance)
-    matched &= estimate.curvature > 0
-    return matched & (estimate.spread < min(trusted, _CARRY_SPREAD))
+    chance, limit = _CHANCE_SIGMAS / math.sqrt(_window_samples(plan)), min(trusted, _CARRY_SPREAD)
+    if has_kernels(estimate.z):
+        from .quality_kernels import matches as compiled_matches
+
+        matched = torch.empty_like(estimate.z, dtype=torch.bool)
+        maps = estimate.z, estimate.spread, estimate.curvature, estimate.effective_views
+        by_cells(compiled_matches, maps, [np.float32(chance), np.float32(limit)], [matched])
+        return matched
+
+    def some(rows: slice) -> tuple[Tensor]:
+        part = estimate.part(rows)
+        pairs = (part.effective_views * (part.effective_views - 1) / 2).clamp(min=1e-3)
+        matched = torch.isfinite(part.z) & (1 - part.spread > chance / pairs.sqrt())
+        return (matched & (part.curvature > 0) & (part.spread < limit),)
+
+    return in_bands(some, estimate.z, _CELL_BYTES)[0]
+
+
+def _judged(
+    estimate: Estimate,
+    matched: Tensor,
+    settled: Settled,
+    variance: Tensor,
+    noise: Tensor,
+    shown: Tensor,
+    usual: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Heights that scatter leaves no doubt about, else NaN; sigma; and cells that are sure.
+
+    Args:
+        estimate: Of the last pass.
+        matched: Cells that count.
+        settled: Its heights.
+        variance: Of the cells before they settled.
+        noise: That residuals show.
+        shown: And the scatter of neighbours; NaN where there are few.
+        usual: :func:`usual_curvature`.
+    """
+    hidden = _Hidden(usual, _LEAST_ERROR_PX)
+    doubts = _LOOSEST_MATCH_PX, _SURE_PX, _SCATTER_OF_RELIEF, _OWN_SCALE, _NOISY_PX, _MISSED_SCALE
+    if has_kernels(estimate.z):
+        from .quality_kernels import judge
+
+        z, sigma = torch.empty_like(estimate.z), torch.empty_like(estimate.z)
+        sure = torch.empty_like(matched)
+        quality = estimate.curvature, estimate.lever, estimate.effective_views, estimate.own_texture
+        settings = np.float32(_SCATTER_SCALE), hidden.rule(), np.array(doubts, np.float32)
+        maps = matched, settled.height, variance, *settled[1:], noise, shown, *quality
+        by_cells(judge, maps, settings, [z, sigma, sure])
+        return z, sigma, sure
+
+    def some(rows: slice) -> tuple[Tensor, ...]:
+        part = estimate.part(rows)
+        height, own, fit, missed = (maps[rows] for maps in settled)
+        scattered = torch.where(torch.isfinite(shown[rows]), shown[rows], noise[rows])
+        excess = _variance(part, scattered, _SCATTER_SCALE, hidden) / variance[rows]
+        each_view = part.lever / part.effective_views.clamp(min=1).sqrt()
+        motion = each_view * (own * excess.clamp(min=1) + fit + missed).sqrt()
+        noisy = noise[rows] * part.lever / _NOISY_PX
+        own = own * _OWN_SCALE * (1 + noisy**2) * (excess - _SCATTER_OF_RELIEF).clamp(min=1)
+        sigma = (own + fit + _MISSED_SCALE * missed).sqrt()
+        counts = matched[rows] & (motion < _LOOSEST_MATCH_PX)
+        return torch.where(counts, height, torch.nan), sigma, motion < _SURE_PX
+
+    z, sigma, sure = in_bands(some, estimate.z, _CELL_BYTES)
+    return z, sigma, sure
 
 
 def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
@@ -170,17 +216,16 @@ def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
         plan: That pass.
         spacing: Cell size, metres.
     """
-    usual, kept = usual_curvature(estimate), _kept(estimate, plan)
-    limit = _insignificant(estimate, plan, spacing)
+    noise = _noise(estimate, plan)
+    kept = _kept(estimate, plan, noise)
+    limit = _insignificant(noise, spacing)
     shown = scatter(kept - smooth_pairs(kept, limit, _FINAL_SIGMA))
-
-    def variance_of(rows: slice) -> tuple[Tensor]:
-        part = estimate.part(rows)
-        noise = _CARRY_SCALE * _scatter_noise(part, plan, shown[rows])
-        return (_variance(part, noise, _COMMON_ERROR_PX, usual),)
-
-    (variance,) = in_bands(variance_of, estimate.z, _CELL_BYTES)
-    return without_gaps(settle(kept, variance, spacing).height)
+    # Residuals are correlated from cell to cell (texture, interpolation), by how much depends on
+    # the scene; what neighbouring estimates differ by shows it.
+    scattered = torch.where(torch.isfinite(shown), shown, noise)
+    hidden = _Hidden(usual_curvature(estimate), _COMMON_ERROR_PX)
+    variance = _variance(estimate, scattered, _CARRY_SCALE, hidden)
+    return without_gaps(settled_heights(kept, variance, spacing))
 
 
 def overshot(estimate: Estimate, plan: Pass, spacing: float, ridden: Tensor) -> Tensor:
@@ -199,22 +244,17 @@ def overshot(estimate: Estimate, plan: Pass, spacing: float, ridden: Tensor) -> 
     Returns:
         Heights without gaps, same shape.
     """
-    usual, kept = usual_curvature(estimate), _kept(estimate, plan)
-    smoothed = smooth_pairs(kept, _roughness_limit(estimate, plan, spacing), _FINAL_SIGMA)
-
-    def variance_of(rows: slice) -> tuple[Tensor]:
-        part = estimate.part(rows)
-        noise = _RESIDUAL_SCALE * _noise(part, plan)
-        return (_variance(part, noise, _COMMON_ERROR_PX, usual),)
-
-    (variance,) = in_bands(variance_of, estimate.z, _CELL_BYTES)
-    z = without_gaps(settle(smoothed, variance, spacing).height)
+    noise = _noise(estimate, plan)
+    kept = _kept(estimate, plan, noise)
+    smoothed = smooth_pairs(kept, _roughness_limit(noise, spacing), _FINAL_SIGMA)
+    hidden = _Hidden(usual_curvature(estimate), _COMMON_ERROR_PX)
+    variance = _variance(estimate, noise, _RESIDUAL_SCALE, hidden)
+    z = without_gaps(settled_heights(smoothed, variance, spacing))
 
     def further(rows: slice) -> tuple[Tensor]:
-        part = estimate.part(rows)
-        noise = _noise(part, plan)
-        known = torch.isfinite(part.z) & torch.isfinite(noise)
-        doubt = noise / _own_share(part).clamp(min=_LEAST_OWN)
+        part, here = estimate.part(rows), noise[rows]
+        known = torch.isfinite(part.z) & torch.isfinite(here)
+        doubt = here / _own_share(part).clamp(min=_LEAST_OWN)
         move = z[rows] - ridden[rows]
         moved, expected = (local_rms(x, known, _MOVE_SIGMA) for x in (move, doubt))
         resolved = moved <= _UNRESOLVED * expected
@@ -245,12 +285,12 @@ def own_variance(estimate: Estimate, plan: Pass, usual: float) -> Tensor:
     than in the planes: the share of relief that the surface shows already holds them back too.
 
     Args:
-        estimate: Of a pass, or some rows of it.
+        estimate: Of a pass.
         plan: That pass.
         usual: :func:`usual_curvature` of the whole estimate.
     """
-    noise = _noise(estimate, plan)
-    return _variance(estimate, noise, _LEAST_ERROR_PX, usual, _APERTURE_OF_RELIEF_PX)
+    hidden = _Hidden(usual, _LEAST_ERROR_PX, _APERTURE_OF_RELIEF_PX)
+    return _variance(estimate, _noise(estimate, plan), 1.0, hidden)
 
 
 def usual_curvature(estimate: Estimate) -> float:
@@ -270,23 +310,56 @@ def _curvature(estimate: Estimate) -> Tensor:
     return estimate.curvature / estimate.lever.clamp(min=1e-6) ** 2
 
 
-def _variance(
-    estimate: Estimate,
-    noise: Tensor,
-    error_px: float,
-    usual: float,
-    aperture_px: float = _APERTURE_ERROR_PX,
-) -> Tensor:
-    """Variance of the heights with an error that neither residuals nor scatter show; m².
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    """Errors that neither residuals nor scatter show.
+
+    Attributes:
+        usual: :func:`usual_curvature` of the map.
+        error_px: Of every view's image motion.
+        aperture_px: Likewise, where texture runs along the motion.
+    """
+
+    usual: float
+    error_px: float
+    aperture_px: float = _APERTURE_ERROR_PX
+
+    def rule(self) -> NDArray[np.float32]:
+        """What the kernels need of it."""
+        errors = self.error_px**2, self.aperture_px**2, self.usual
+        return np.array([*errors, _FULL_TEXTURE, _LEAST_OWN, _LEAST_CROSSING], np.float32)
+
+
+def _variance(estimate: Estimate, noise: Tensor, scale: float, hidden: _Hidden) -> Tensor:
+    """Variance of the heights with hidden errors; m².
 
     Only a share of a cell's height is its own; the rest is that of textured neighbours. What the
     cell itself would say is as uncertain as the whole over that share.
+
+    Args:
+        estimate: Of a pass.
+        noise: Of its heights, shape (rows, columns), metres.
+        scale: Of that.
+        hidden: Further errors.
     """
-    # Where texture runs along the motion, as an edge along the baseline does, it fixes little.
-    crossing = (_curvature(estimate) / usual).clamp(_LEAST_CROSSING, 1.0)
-    aperture = aperture_px**2 * (1 / crossing - 1)
-    hidden = (error_px**2 + aperture) / estimate.lever.clamp(min=1e-6) ** 2
-    return (noise**2 + hidden) / _own_share(estimate).clamp(min=_LEAST_OWN) ** 2
+    if has_kernels(noise):
+        from .quality_kernels import variances
+
+        variance = torch.empty_like(noise)
+        maps = noise, estimate.curvature, estimate.lever, estimate.own_texture
+        by_cells(variances, maps, [np.float32(scale), hidden.rule()], [variance])
+        return variance
+
+    def some(rows: slice) -> tuple[Tensor]:
+        part = estimate.part(rows)
+        # Where texture runs along the motion, as an edge along the baseline does, it fixes little.
+        crossing = (_curvature(part) / hidden.usual).clamp(_LEAST_CROSSING, 1.0)
+        aperture = hidden.aperture_px**2 * (1 / crossing - 1)
+        unseen = (hidden.error_px**2 + aperture) / part.lever.clamp(min=1e-6) ** 2
+        own = _own_share(part).clamp(min=_LEAST_OWN)
+        return (((scale * noise[rows]) ** 2 + unseen) / own**2,)
+
+    return in_bands(some, noise, _CELL_BYTES)[0]
 
 
 def _own_share(estimate: Estimate) -> Tensor:
@@ -304,53 +377,45 @@ def _noise(estimate: Estimate, plan: Pass) -> Tensor:
 
     The parabola's vertex has the variance of the mean residual over the curvature.
     """
-    freedom = (estimate.effective_views - 1).clamp(min=0.5)
-    return (2 * estimate.spread / (estimate.curvature * freedom * _window_samples(plan))).sqrt()
+    samples = _window_samples(plan)
+    if has_kernels(estimate.z):
+        from .quality_kernels import noises
 
-
-def _fixed(estimate: Estimate, plan: Pass) -> Tensor:
-    """Cells whose views agree, and fix the height: others are better bridged than carried on."""
-    motion = _RESIDUAL_SCALE * _noise(estimate, plan) * estimate.lever
-    own = _own_share(estimate) > _LEAST_OWN
-    return own & (estimate.spread < _CARRY_SPREAD) & (motion < _LOOSEST_CARRY_PX)
-
-
-def _kept(estimate: Estimate, plan: Pass) -> Tensor:
-    """Heights of the cells that the next pass takes over, NaN elsewhere."""
+        noise = torch.empty_like(estimate.z)
+        maps = estimate.spread, estimate.curvature, estimate.effective_views
+        by_cells(noises, maps, [np.float32(samples)], [noise])
+        return noise
 
     def some(rows: slice) -> tuple[Tensor]:
         part = estimate.part(rows)
-        return (torch.where(_fixed(part, plan), part.z, torch.nan),)
+        freedom = (part.effective_views - 1).clamp(min=0.5)
+        return ((2 * part.spread / (part.curvature * freedom * samples)).sqrt(),)
 
-    (kept,) = in_bands(some, estimate.z, _CELL_BYTES)
+    return in_bands(some, estimate.z, _CELL_BYTES)[0]
+
+
+def _kept(estimate: Estimate, plan: Pass, noise: Tensor) -> Tensor:
+    """Heights of the cells that the next pass takes over, NaN elsewhere.
+
+    Their views agree, and fix the height: others are better bridged than carried on.
+    """
+
+    def some(rows: slice) -> tuple[Tensor]:
+        part = estimate.part(rows)
+        fixed = _RESIDUAL_SCALE * noise[rows] * part.lever < _LOOSEST_CARRY_PX
+        fixed &= (_own_share(part) > _LEAST_OWN) & (part.spread < _CARRY_SPREAD)
+        return (torch.where(fixed, part.z, torch.nan),)
+
+    (kept,) = in_bands(some, noise, _CELL_BYTES)
     return median3(kept) if plan.shift else kept
 
 
-def _roughness_limit(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
+def _roughness_limit(noise: Tensor, spacing: float) -> Tensor:
     """Height difference that the result smooths out as noise, metres."""
-
-    def some(rows: slice) -> tuple[Tensor]:
-        noise = _noise(estimate.part(rows), plan).nan_to_num(0.0)
-        return ((_FINAL_SIGNIFICANT * noise).clamp(max=_SIGNIFICANT * spacing),)
-
-    return in_bands(some, estimate.z, _CELL_BYTES)[0]
+    return (_FINAL_SIGNIFICANT * noise).nan_to_num_(0.0).clamp_(max=_SIGNIFICANT * spacing)
 
 
-def _insignificant(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
+def _insignificant(noise: Tensor, spacing: float) -> Tensor:
     """Height difference within a window that may be noise, metres: at least a cell's size."""
-
-    def some(rows: slice) -> tuple[Tensor]:
-        noise = _noise(estimate.part(rows), plan)
-        noise = torch.where(torch.isfinite(noise), noise, 0.0)
-        return ((_SIGNIFICANT * noise).clamp(min=spacing, max=_SIGNIFICANT * spacing),)
-
-    return in_bands(some, estimate.z, _CELL_BYTES)[0]
-
-
-def _scatter_noise(estimate: Estimate, plan: Pass, shown: Tensor) -> Tensor:
-    """1-sigma noise of the heights from the scatter that a smoothing took away, metres.
-
-    Residuals are correlated from cell to cell (texture, interpolation), by how much depends on the
-    scene; what neighbouring estimates differ by shows it.
-    """
-    return torch.where(torch.isfinite(shown), shown, _noise(estimate, plan))
+    limit = (_SIGNIFICANT * noise).nan_to_num_(0.0, posinf=0.0)
+    return limit.clamp_(min=spacing, max=_SIGNIFICANT * spacing)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..numerics.acceleration import by_rows, has_kernels
 from ..numerics.bands import halved, in_bands
 from ..numerics.filters import gaussian_taps, halve, pad_edges, pad_linear, smooth, upsample
 from .evaluator import Pass
@@ -74,13 +76,8 @@ def recover(base: Tensor, estimate: Estimate, plan: Pass) -> Relief:
     Returns:
         Heights, without gaps.
     """
-    expected = usual_curvature(estimate)
-
-    def part(rows: slice) -> tuple[Tensor, ...]:
-        some = estimate.part(rows)
-        return _parted(some.z - base[rows], own_variance(some, plan, expected))
-
-    fine, coarse, variance, *sums = in_bands(part, base, _CELL_BYTES, margin=_BAND_MARGIN)
+    variance = own_variance(estimate, plan, usual_curvature(estimate))
+    fine, coarse, *sums = _bands(base, estimate.z, variance)
     half = halve(base)
 
     def show(rows: slice) -> tuple[Tensor, ...]:
@@ -89,49 +86,109 @@ def recover(base: Tensor, estimate: Estimate, plan: Pass) -> Relief:
     fine_relief, coarse_relief, usual, count = in_bands(
         show, half, _CELL_BYTES, margin=_SHOWN_MARGIN
     )
-
-    def give_back(rows: slice) -> tuple[Tensor, ...]:
-        change = torch.zeros_like(base[rows])
-        noise = torch.zeros_like(change)
-        for band, relief, scale in (
-            (fine, fine_relief, _FINE_NOISE),
-            (coarse, coarse_relief, _COARSE_NOISE),
-        ):
-            noisy = scale**2 * variance[rows]
-            shown = _upsampled(relief[halved(rows)], change)
-            share = (shown / (shown + noisy)).nan_to_num(0.0)
-            change += share * band[rows]
-            noise += share * noisy.nan_to_num(0.0, posinf=0.0)
-        return base[rows] + change, noise, halve(change.square())
-
-    z, noise, moved = in_bands(give_back, base, _CELL_BYTES, margin=2)
+    z, noise, moved = _given_back(base, (fine, coarse), (fine_relief, coarse_relief), variance)
 
     def move(rows: slice) -> tuple[Tensor, ...]:
         missing = (_pooled(moved[rows]) / count[rows]).nan_to_num(0.0)
         return missing, (missing > _STILL_MOVING**2 * usual[rows]).to(missing)
 
     missing, moving = in_bands(move, half, _CELL_BYTES, margin=_POOLED_MARGIN)
-
-    def finish(rows: slice) -> tuple[Tensor, Tensor]:
-        here = halved(rows)
-        more = _UNSEEN_SHARE * _upsampled(missing[here], z[rows])
-        return noise[rows] + more, _upsampled(moving[here], z[rows]) > 0
-
-    return Relief(z, *in_bands(finish, base, _CELL_BYTES, margin=2))
+    return Relief(z, *_with_missing(noise, missing, moving))
 
 
-def _parted(found: Tensor, variance: Tensor) -> tuple[Tensor, ...]:
-    """Finer and coarser band of what was found, and its variance (inf: nothing).
+def _bands(base: Tensor, found: Tensor, variance: Tensor) -> tuple[Tensor, ...]:
+    """Finer and coarser band of what was found beyond the base; its variance is inf for nothing.
 
     And the halved maps of weights, cells that have any, and the bands' weighted squares.
     """
+    if has_kernels(base):
+        from .relief_kernels import split
+
+        bands, sums = base.new_empty(2, *base.shape), base.new_empty(4, *_halved_shape(base))
+        maps = [each.numpy() for each in (found, base, variance)]
+        out = [each.numpy() for each in (*bands, sums)]
+        taps = np.array(gaussian_taps(_BAND_SIGMA), np.float32)
+        by_rows(base, lambda rows: split(*maps, taps, rows.start, rows.stop, *out), multiple=2)
+        return *bands, *sums
+
+    def part(rows: slice) -> tuple[Tensor, ...]:
+        return _parted(found[rows] - base[rows], variance[rows])
+
+    return in_bands(part, base, _CELL_BYTES, margin=_BAND_MARGIN)
+
+
+def _given_back(
+    base: Tensor, bands: tuple[Tensor, Tensor], reliefs: tuple[Tensor, Tensor], variance: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Heights with that share of either band which is relief, the noise that came with it, m².
+
+    And the mean square change of pairs of cells.
+    """
+    scales = _FINE_NOISE**2, _COARSE_NOISE**2
+    if has_kernels(base):
+        from .relief_kernels import give_back
+
+        z, noise = torch.empty_like(base), torch.empty_like(base)
+        moved = base.new_empty(_halved_shape(base))
+        given = base, torch.stack(bands), torch.stack(reliefs), variance
+        arrays = [*(each.numpy() for each in given), np.array(scales, np.float32)]
+        out = [each.numpy() for each in (z, noise, moved)]
+        by_rows(base, lambda rows: give_back(*arrays, rows.start, rows.stop, *out), multiple=2)
+        return z, noise, moved
+
+    def some(rows: slice) -> tuple[Tensor, ...]:
+        change = torch.zeros_like(base[rows])
+        noise = torch.zeros_like(change)
+        for band, relief, scale in zip(bands, reliefs, scales, strict=True):
+            noisy = scale * variance[rows]
+            shown = _upsampled(relief[halved(rows)], change)
+            share = (shown / (shown + noisy)).nan_to_num(0.0)
+            change += share * band[rows]
+            noise += share * noisy.nan_to_num(0.0, posinf=0.0)
+        return base[rows] + change, noise, halve(change.square())
+
+    z, noise, moved = in_bands(some, base, _CELL_BYTES, margin=2)
+    return z, noise, moved
+
+
+def _with_missing(noise: Tensor, missing: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+    """The noise and what relief is missing besides, m², and cells that may move further.
+
+    Both of the latter are known of pairs of cells.
+    """
+    if has_kernels(noise):
+        from .relief_kernels import add_missing
+
+        mask = torch.empty_like(noise, dtype=torch.bool)
+        known = missing.numpy(), moving.numpy(), np.float32(_UNSEEN_SHARE)
+        out = noise.numpy(), mask.numpy()
+        by_rows(noise, lambda rows: add_missing(*known, rows.start, rows.stop, *out))
+        return noise, mask
+
+    def some(rows: slice) -> tuple[Tensor, Tensor]:
+        here = halved(rows)
+        more = _UNSEEN_SHARE * _upsampled(missing[here], noise[rows])
+        return noise[rows] + more, _upsampled(moving[here], noise[rows]) > 0
+
+    variance, mask = in_bands(some, noise, _CELL_BYTES, margin=2)
+    return variance, mask
+
+
+def _halved_shape(maps: Tensor) -> tuple[int, int]:
+    """Of :func:`halve`."""
+    rows, columns = maps.shape
+    return -(-rows // 2), -(-columns // 2)
+
+
+def _parted(found: Tensor, variance: Tensor) -> tuple[Tensor, ...]:
+    """:func:`_bands` of some rows."""
     weight = torch.where(torch.isfinite(found), 1 / variance, 0.0).nan_to_num(0.0, posinf=0.0)
     known = weight > 0
     found = torch.where(known, found, 0.0)
     coarse = _smoothed(weight * found) / _smoothed(weight).clamp(min=1e-20)
     fine = found - coarse
     squares = (halve(weight * band.square()) for band in (fine, coarse))
-    return fine, coarse, variance, halve(weight), halve(known.to(weight)), *squares
+    return fine, coarse, halve(weight), halve(known.to(weight)), *squares
 
 
 def _shown(

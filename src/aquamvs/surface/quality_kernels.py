@@ -1,0 +1,103 @@
+"""What an estimate is worth, compiled for the CPU (numba).
+
+The arithmetic is that of :mod:`~.quality`, which stays the reference (and what runs on other
+devices); tests compare the two. Maps are flat: cell by cell, nothing depends on its neighbours.
+"""
+
+# Literals are wrapped, because a bare one would turn the arithmetic into float64.
+
+import numpy as np
+
+from ..numerics.compiler import compiled
+
+_F = np.float32
+_ZERO, _ONE, _TWO, _HALF = _F(0), _F(1), _F(2), _F(0.5)
+_NAN = _F(np.nan)
+_LEAST_LEVER, _LEAST_PAIRS = _F(1e-6), _F(1e-3)
+
+
+@compiled
+def noises(spread, curvature, effective, samples, noise):  # type: ignore[no-untyped-def]
+    """Height noise that residuals show if they are independent; maps of shape (N,)."""
+    for n in range(noise.shape[0]):
+        freedom = max(effective[n] - _ONE, _HALF)
+        noise[n] = np.sqrt(_TWO * spread[n] / (curvature[n] * freedom * samples))
+
+
+@compiled
+def _variance(noise, curvature, lever, own, rule):  # type: ignore[no-untyped-def]
+    """Variance of a height with an error that neither residuals nor scatter show."""
+    error2, aperture2, usual, full, least_own, least_crossing = rule
+    leverage = max(lever, _LEAST_LEVER)
+    leverage *= leverage
+    crossing = min(max(curvature / leverage / usual, least_crossing), _ONE)
+    hidden = (error2 + aperture2 * (_ONE / crossing - _ONE)) / leverage
+    share = max(min(own / full, _ONE), least_own)
+    return (noise * noise + hidden) / (share * share)
+
+
+@compiled
+def variances(noise, curvature, lever, own, scale, rule, variance):  # type: ignore[no-untyped-def]
+    """Variance of every height.
+
+    Args:
+        noise: Of the heights, shape (N,), metres.
+        curvature: See :class:`~.refine.Estimate`, likewise.
+        lever: See there.
+        own: Its ``own_texture``.
+        scale: Of the noise.
+        rule: Six numbers; see :func:`~.quality._rule`.
+        variance: Output, shape (N,), m².
+    """
+    for n in range(variance.shape[0]):
+        variance[n] = _variance(scale * noise[n], curvature[n], lever[n], own[n], rule)
+
+
+@compiled
+def matches(z, spread, curvature, effective, chance, limit, matched):  # type: ignore[no-untyped-def]
+    """Cells whose views agree better than by chance, and about as well as most; shape (N,)."""
+    for n in range(matched.shape[0]):
+        pairs = max(effective[n] * (effective[n] - _ONE) / _TWO, _LEAST_PAIRS)
+        better = _ONE - spread[n] > chance / np.sqrt(pairs)
+        matched[n] = better & np.isfinite(z[n]) & (curvature[n] > _ZERO) & (spread[n] < limit)
+
+
+@compiled
+def judge(  # type: ignore[no-untyped-def]
+    matched, height, variance, own, fit, missed, noise, shown, curvature, lever, effective, texture,
+    scale, rule, doubts, z, sigma, sure,
+):  # fmt: skip
+    """Leave out heights that scatter makes doubtful, and say how certain the others are.
+
+    Args:
+        matched: Cells that count, shape (N,), bool, like all maps here.
+        height: See :class:`~..numerics.planes.Settled`.
+        variance: Of the cells before they settled.
+        own: See there.
+        fit: See there.
+        missed: See there.
+        noise: From :func:`noises`.
+        shown: Scatter of the neighbours; NaN: there is only ``noise`` to go by.
+        curvature: See :class:`~.refine.Estimate`.
+        lever: See there.
+        effective: See there.
+        texture: Its ``own_texture``.
+        scale: Of the scatter.
+        rule: See :func:`variances`.
+        doubts: Motion of the loosest match and of a sure one; scatter that may be relief; scale of
+            the own variance, the motion at which noise doubles it, and scale of what is missed.
+        z: Output: heights, NaN where doubted.
+        sigma: Output.
+        sure: Output, bool.
+    """
+    loosest, surest, relief, own_scale, noisy_px, missed_scale = doubts
+    for n in range(z.shape[0]):
+        scattered = scale * (shown[n] if np.isfinite(shown[n]) else noise[n])
+        excess = _variance(scattered, curvature[n], lever[n], texture[n], rule) / variance[n]
+        each_view = lever[n] / np.sqrt(max(effective[n], _ONE))
+        motion = each_view * np.sqrt(own[n] * max(excess, _ONE) + fit[n] + missed[n])
+        noisy = noise[n] * lever[n] / noisy_px
+        widened = own[n] * own_scale * (_ONE + noisy * noisy) * max(excess - relief, _ONE)
+        z[n] = height[n] if matched[n] & (motion < loosest) else _NAN
+        sigma[n] = np.sqrt(widened + fit[n] + missed_scale * missed[n])
+        sure[n] = motion < surest
