@@ -101,7 +101,7 @@ def test_a_chance_match_does_not_stand_against_all_around_it(split_at: int, tile
     planes = torch.linspace(1.0, 3.0, 41)
     board = Board(grid)
     heights, beyond = planes[:split_at], planes[split_at:]
-    z = coarse_heights(board, grid, heights, beyond, lambda: None, tile_side=tile_side)
+    z = coarse_heights(board, grid, heights, lambda: beyond, lambda: None, tile_side=tile_side)
     assert float((z - board.truth).abs().max()) < 0.1
 
 
@@ -110,5 +110,5 @@ def test_unseen_cells_have_no_height() -> None:
     board = Board(grid)
     board.truth[5, 7] = torch.nan
     planes = torch.tensor(HEIGHTS)
-    z = coarse_heights(board, grid, planes, planes[:0], lambda: None)
+    z = coarse_heights(board, grid, planes, lambda: planes[:0], lambda: None)
     assert torch.isnan(z).nonzero().tolist() == [[5, 7]]

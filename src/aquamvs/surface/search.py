@@ -193,7 +193,7 @@ def coarse_heights(
     evaluator: TileEvaluator,
     grid: Grid,
     heights: Tensor,
-    beyond: Tensor,
+    beyond: Callable[[], Tensor],
     advance: Callable[[], None],
     *,
     tile_side: int = COARSE_TILE_SIDE,
@@ -209,9 +209,9 @@ def coarse_heights(
         evaluator: Of the coarsest level.
         grid: At that level's spacing.
         heights: Planes to try, ascending, shape (K,), float32, on the views' device, metres.
-        beyond: Planes to try as well where the views agree on none of ``heights``, likewise, shape
-            (L,): what stands high above the rest may lie between the places that the range was
-            found at.
+        beyond: Gives the planes to try as well where the views agree on none of ``heights``,
+            likewise, shape (L,): what stands high above the rest may lie between the places that
+            the range was found at.
         advance: Called after every tile.
         tile_side: Cells along a tile.
 
@@ -221,15 +221,16 @@ def coarse_heights(
     """
     tiles = list(split(grid, tile_side))
     volume = _volume(evaluator, grid, heights, tiles, advance)
-    if len(beyond) >= _LEAST_PLANES:
-        least, count = volume.best()
-        lost = _near_lost(least, count)
-        tiles = [tile for tile in tiles if bool(lost[tile.cells].any())]
-        more = _volume(evaluator, grid, beyond, tiles, lambda: None)
+    least, count = volume.best()
+    lost = _near_lost(least, count)
+    tiles = [tile for tile in tiles if bool(lost[tile.cells].any())]
+    others = beyond() if tiles else heights[:0]
+    if len(others) >= _LEAST_PLANES:
+        more = _volume(evaluator, grid, others, tiles, lambda: None)
         sure = lost & (count >= _SURE_VIEWS) & (more.count >= _SURE_VIEWS)
         more.cost[~sure | (more.cost >= _CONFIDENT_SPREAD)] = torch.inf
         volume = volume.with_planes(more)
-    least, _ = volume.best()
+        least, _ = volume.best()
     cost = volume.cost
     index = torch.where(torch.isfinite(cost), _along_paths(cost), torch.inf).argmin(0)
     return torch.where(least < 1.0, _between(cost, index, volume.heights), torch.nan)

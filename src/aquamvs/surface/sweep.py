@@ -240,17 +240,19 @@ class _Sweep:
         grid = grid_over(box, spacing)
         grids = [grid.coarser(2**level) for level in range(self.level_count)]
         heights = plane_heights(self.planning, grids[-1], height_range, COARSE_STEP_PX)
-        within = heights[0] - 1e-9, heights[-1] + 1e-9
-        every = plane_heights(self.planning, grids[-1], widest, COARSE_STEP_PX)
-        beyond = [z for z in every if not within[0] <= z <= within[1]]
         self._expect(grids)
-        planes, others = (
-            torch.tensor(z, dtype=torch.float32, device=self.coarsest.device)
-            for z in (heights, beyond)
-        )
-        side = self.tiles.coarse
-        z = coarse_heights(self.coarsest, grids[-1], planes, others, self._advance, tile_side=side)
+
+        def beyond() -> Tensor:
+            every = plane_heights(self.planning, grids[-1], widest, COARSE_STEP_PX)
+            low, high = heights[0] - 1e-9, heights[-1] + 1e-9
+            return self._planes([z for z in every if not low <= z <= high])
+
+        planes, side = self._planes(heights), self.tiles.coarse
+        z = coarse_heights(self.coarsest, grids[-1], planes, beyond, self._advance, tile_side=side)
         return grids, without_gaps(median3(z))
+
+    def _planes(self, heights: list[float]) -> Tensor:
+        return torch.tensor(heights, dtype=torch.float32, device=self.coarsest.device)
 
     def _refine(
         self, grids: list[Grid], z: Tensor
