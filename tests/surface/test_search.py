@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aquamvs.surface.evaluator import COST_MARGIN, TensorEvaluator
 from aquamvs.surface.grid import Grid
-from aquamvs.surface.search import _consensus, coarse_heights, find_height_range
+from aquamvs.surface.search import _along_paths, _consensus, coarse_heights, find_height_range
 from aquamvs.surface.tiles import Tile
 
 GRID = Grid(0.0, 0.0, 0.01, 160, 160)
@@ -112,3 +112,14 @@ def test_unseen_cells_have_no_height() -> None:
     planes = torch.tensor(HEIGHTS)
     z = coarse_heights(board, grid, planes, lambda: planes[:0], lambda: None)
     assert torch.isnan(z).nonzero().tolist() == [[5, 7]]
+
+
+@pytest.mark.parametrize("planes", [1, 2, 9])
+def test_compiled_paths_agree_with_tensor_operations(
+    planes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = torch.rand(planes, 12, 17, generator=torch.Generator().manual_seed(1))
+    cost[cost > 0.9] = torch.inf  # seen by no two views
+    compiled = _along_paths(cost)
+    monkeypatch.setattr("aquamvs.surface.search.has_kernels", lambda _: False)
+    assert torch.allclose(compiled, _along_paths(cost), atol=1e-5)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import StageError
-from ..numerics.acceleration import in_parallel
+from ..numerics.acceleration import has_kernels, in_parallel
 from ..numerics.filters import box_taps, extreme, pad_edges, smooth
 from ..numerics.pyramid import LevelView
 from .evaluator import COST_MARGIN, TileEvaluator
@@ -293,6 +294,14 @@ def _along_paths(cost: Tensor) -> Tensor:
     What no two views see costs a path as much as what agrees no better than chance.
     """
     known = torch.where(torch.isfinite(cost), cost, 1.0)
+    if has_kernels(cost):
+        from .search_kernels import along_paths
+
+        by_cell = known.permute(1, 2, 0).contiguous()
+        reached = torch.empty_like(by_cell)
+        costs = np.float32(_STEP_COST), np.float32(_JUMP_COST)
+        along_paths(by_cell.numpy(), *costs, reached.numpy())
+        return reached.permute(2, 0, 1)
     total = torch.zeros_like(cost)
     for axis in (1, 2):
         count = cost.shape[axis]
