@@ -202,3 +202,16 @@ def test_a_device_finds_the_specks_that_the_processor_finds(monkeypatch, share: 
             found = specks(maps.to(device), tolerance, least, there)
             assert found.device.type == device
             assert torch.equal(found.cpu(), wanted)
+
+
+@pytest.mark.parametrize("shape", [(70, 45), (1, 9), (33, 2)])
+def test_compiled_rms_agrees_with_tensor_operations(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    known = drawn > -0.5
+    known[: shape[0] // 2, : shape[1] // 2] = False  # too few to tell
+    values = torch.where(known, drawn, torch.nan)
+    compiled = local_rms(values, known, 3.0)
+    monkeypatch.setattr("aquamvs.numerics.filters.has_kernels", lambda _: False)
+    assert torch.allclose(compiled, local_rms(values, known, 3.0), rtol=1e-5, equal_nan=True)

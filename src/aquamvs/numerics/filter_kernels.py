@@ -21,6 +21,9 @@ _SORT9 = (
     *((1, 2), (3, 4), (5, 6)),
 )
 """Pairs that sort nine values when they are put in order one after the other."""
+_ROWS = 64
+"""Rows that are smoothed at a time: they stay in a cache."""
+_LEAST = _F(1e-6)
 _COLUMNS = 256
 """Cells of a row that are worked on at a time: their neighbourhoods stay in the nearest cache."""
 
@@ -63,6 +66,42 @@ def smooth(values, taps, smoothed):  # type: ignore[no-untyped-def]
             tap, before, after = taps[i], across[(r - n + 1 + i) % n], across[(r - i) % n]
             for c in range(columns):
                 total[c] += tap * (before[c] + after[c])
+
+
+@compiled
+def local_rms(values, known, taps, least_share, first, last, rms):  # type: ignore[no-untyped-def]
+    """Root mean square of the known cells under a window; the edge is repeated outwards.
+
+    Args:
+        values: shape (rows, columns).
+        known: Same shape, bool.
+        taps: Window, shape (n,), n odd.
+        least_share: Of the window that must be known.
+        first: Row to begin with.
+        last: Row to end before.
+        rms: Output, shape (rows, columns); NaN where less is known.
+    """
+    rows, columns = values.shape
+    reach = taps.shape[0] // 2
+    squares, there = np.zeros((2, _ROWS + 2 * reach, columns + 2 * reach), np.float32)
+    mean, share = np.empty((2, _ROWS, columns), np.float32)
+    for start in range(first, last, _ROWS):
+        count = min(_ROWS, last - start)
+        for k in range(count + 2 * reach):
+            r = min(max(start + k - reach, 0), rows - 1)
+            line, usable, a, b = values[r], known[r], squares[k], there[k]
+            for c in range(columns):
+                value = line[c] if usable[c] else _ZERO
+                a[c + reach] = value * value
+                b[c + reach] = _ONE if usable[c] else _ZERO
+            end = columns + reach
+            a[:reach], b[:reach], a[end:], b[end:] = a[reach], b[reach], a[end - 1], b[end - 1]
+        smooth(squares[: count + 2 * reach], taps, mean[:count])
+        smooth(there[: count + 2 * reach], taps, share[:count])
+        for k in range(count):
+            a, b, out = mean[k], share[k], rms[start + k]
+            for c in range(columns):
+                out[c] = np.sqrt(a[c] / max(b[c], _LEAST)) if b[c] > least_share else _NAN
 
 
 @compiled

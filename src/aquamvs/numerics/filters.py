@@ -173,6 +173,14 @@ def local_rms(maps: Tensor, known: Tensor, sigma: float) -> Tensor:
         shape (H, W).
     """
     taps = gaussian_taps(sigma)
+    if has_kernels(maps):
+        from .filter_kernels import local_rms as compiled_rms
+
+        rms = torch.empty_like(maps)
+        values, there, out = maps.contiguous().numpy(), known.contiguous().numpy(), rms.numpy()
+        window, least = np.array(taps, np.float32), np.float32(_LEAST_SHARE)
+        by_rows(maps, lambda r: compiled_rms(values, there, window, least, r.start, r.stop, out))
+        return rms
     margin = len(taps) // 2
 
     def some(rows: slice) -> tuple[Tensor]:

@@ -104,7 +104,6 @@ _MEDIAN_CELLS = 1 << 16
 """Of which a median over the map is taken, at least."""
 _CELL_BYTES = 64
 """Memory that a cell takes while it is judged."""
-_MOVE_MARGIN = len(gaussian_taps(_MOVE_SIGMA)) // 2
 
 
 def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -251,17 +250,11 @@ def overshot(estimate: Estimate, plan: Pass, spacing: float, ridden: Tensor) -> 
     variance = _variance(estimate, noise, _RESIDUAL_SCALE, hidden)
     z = without_gaps(settled_heights(smoothed, variance, spacing))
 
-    def further(rows: slice) -> tuple[Tensor]:
-        part, here = estimate.part(rows), noise[rows]
-        known = torch.isfinite(part.z) & torch.isfinite(here)
-        doubt = here / _own_share(part).clamp(min=_LEAST_OWN)
-        move = z[rows] - ridden[rows]
-        moved, expected = (local_rms(x, known, _MOVE_SIGMA) for x in (move, doubt))
-        resolved = moved <= _UNRESOLVED * expected
-        return (torch.where(resolved, z[rows], z[rows] + _OVERSHOOT * move),)
-
-    (ahead,) = in_bands(further, z, _CELL_BYTES, margin=_MOVE_MARGIN)
-    return ahead
+    known = torch.isfinite(estimate.z) & torch.isfinite(noise)
+    doubt = noise / _own_share(estimate).clamp(min=_LEAST_OWN)
+    move = z - ridden
+    moved, expected = (local_rms(x, known, _MOVE_SIGMA) for x in (move, doubt))
+    return torch.where(moved <= _UNRESOLVED * expected, z, z + _OVERSHOOT * move)
 
 
 def trusted_spread(estimate: Estimate) -> float:
