@@ -7,6 +7,7 @@ import torch
 from hypothesis import settings
 
 from aquamvs.datasets import SceneOptions, write_dataset
+from aquamvs.numerics import acceleration
 
 # The same code passes or fails alike on every run; `tox run -e fuzz` is what looks for new cases.
 settings.register_profile("repeatable", derandomize=True)
@@ -17,6 +18,19 @@ settings.load_profile("repeatable")
 def _single_thread() -> None:
     """Two cores run two pytest workers; more threads each would only contend."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where numba is missing."""
+    monkeypatch.setattr(acceleration.importlib.util, "find_spec", lambda _: None)
+
+
+@pytest.fixture(params=["compiled", "tensors"])
+def engine(request: pytest.FixtureRequest) -> None:
+    """Once with the compiled kernels and once without."""
+    if request.param == "tensors":
+        request.getfixturevalue("without_kernels")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ KERNELS = (
     "dense.kernels",
     "fusion.kernels",
     "numerics.filter_kernels",
+    "numerics.height_kernels",
     "numerics.sampling_kernels",
     "projection.kernels",
     "surface.kernels",

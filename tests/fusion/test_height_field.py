@@ -17,6 +17,7 @@ def height_map(slope: tuple[float, float]) -> HeightMap:
     return HeightMap(-0.3, 0.7, 0.002, z, 0.001 + 0 * z, (0 * z + 0.9).nan_to_num(), count, color)
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("slope", [(0.0, 0.0), (0.4, -0.7)])
 def test_known_cells_become_points_with_their_attributes(slope: tuple[float, float]) -> None:
     grid = height_map(slope)

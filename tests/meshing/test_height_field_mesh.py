@@ -5,12 +5,14 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aquamvs.errors import ConfigError, StageError
 from aquamvs.meshing import mesh_from_height_map
 from aquamvs.types import HeightMap, Mesh
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 SPACING = 0.002
 
@@ -66,7 +68,9 @@ def test_plane_has_its_area_normals_and_orientation(slope: tuple[float, float]) 
 
 
 @given(st.integers(0, 9999), st.floats(0.0, 0.5))
-@settings(max_examples=40, deadline=None)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_mesh_is_a_manifold_of_one_orientation(seed: int, missing: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     rough, chance = torch.rand(2, 8, 9, generator=generator)

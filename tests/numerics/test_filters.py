@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from aquamvs.maps import grid_normals, height_normals
-from aquamvs.numerics import acceleration
 from aquamvs.numerics.filters import (
     extreme,
     fill_gaps,
@@ -25,12 +24,6 @@ from tests.simulated_device import simulated_device
 def slope(rows: int = 40, columns: int = 50) -> torch.Tensor:
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     return 1.0 + 0.02 * row - 0.01 * column
-
-
-@pytest.fixture(params=["compiled", "tensors"])
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "tensors":
-        monkeypatch.setattr(acceleration.importlib.util, "find_spec", lambda _: None)
 
 
 @pytest.mark.usefixtures("engine")

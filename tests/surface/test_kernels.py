@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from aquamvs.numerics import acceleration
 from aquamvs.numerics.filters import isolated, median3
 from aquamvs.numerics.pyramid import LevelView, build_pyramid
 from aquamvs.surface import SurfaceSweepOptions, orthophoto, sweep_surface
@@ -49,11 +48,6 @@ def wavy(shape: tuple[int, int], middle: float) -> Tensor:
 
 def plane(height: float) -> Tensor:
     return torch.full((TILE.rows + 2 * COST_MARGIN, TILE.columns + 2 * COST_MARGIN), height)
-
-
-@pytest.fixture
-def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceleration.importlib.util, "find_spec", lambda _: None)
 
 
 @pytest.mark.parametrize("scene", ["slanted_plane", "plane_in_air", "plane_under_tilted_water"])

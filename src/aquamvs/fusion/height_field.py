@@ -1,9 +1,9 @@
 """A height map as a cloud."""
 
 import torch
-from torch import Tensor
 
-from ..cells import cell_normals, cell_numbers, cell_points
+from ..cells import chosen_cells
+from ..numerics.acceleration import operation_threads
 from ..types import HeightMap, PointCloud
 
 
@@ -25,16 +25,14 @@ def cloud_from_height_map(height_map: HeightMap) -> PointCloud:
         >>> bool((cloud.normals[:, 2] < 0).all())
         True
     """
-    known = cell_numbers(torch.isfinite(height_map.z))
-
-    def chosen(values: Tensor) -> Tensor:
-        return values.reshape(height_map.z.numel(), -1).index_select(0, known)
-
+    with operation_threads(1):  # more would wait for one another longer than they work
+        known = torch.isfinite(height_map.z)
+    cells = chosen_cells(height_map, known)
     return PointCloud(
-        points=cell_points(height_map, known),
-        colors=chosen(height_map.color),
-        normals=cell_normals(height_map, known),
-        confidence=chosen(height_map.confidence)[:, 0],
-        sigma=chosen(height_map.sigma)[:, 0],
-        view_count=chosen(height_map.view_count)[:, 0].int(),
+        points=cells.points,
+        colors=cells.of(height_map.color),
+        normals=cells.normals,
+        confidence=cells.of(height_map.confidence),
+        sigma=cells.of(height_map.sigma),
+        view_count=cells.of(height_map.view_count).int(),
     )
