@@ -16,11 +16,15 @@ KERNELS = (
     "fusion.kernels",
     "numerics.filter_kernels",
     "numerics.height_kernels",
+    "numerics.plane_kernels",
     "numerics.sampling_kernels",
     "projection.kernels",
     "surface.kernels",
     "surface.projection_kernels",
+    "surface.quality_kernels",
     "surface.ray_kernels",
+    "surface.relief_kernels",
+    "surface.search_kernels",
 )
 
 
