@@ -1,4 +1,4 @@
-"""Snell's law for a point under a flat interface, compiled for the CPU (numba).
+"""Snell's law at a flat interface, compiled for the CPU (numba).
 
 The arithmetic is that of :class:`~.refractive.RefractiveProjectionModel`, in float32.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from ..numerics.compiler import compiled
 
 _ONE = np.float32(1)
+_NAN, _EPS = np.float32(np.nan), np.float32(np.finfo(np.float32).eps)
 _NEWTON_STEPS = 3
 # Places in a camera's coefficients; see ``RefractiveProjectionModel.coefficients``.
 CENTRE, ROWS, DOWN, NORMAL, HEIGHT, INDEX, REFRACTIVE = 0, 3, 12, 15, 18, 19, 20
@@ -52,3 +53,31 @@ def bend_row(square, sunk, height, w):  # type: ignore[no-untyped-def]
     for _ in range(_NEWTON_STEPS):
         for c in range(w.shape[0]):
             w[c] = _step(square[c], sunk[c], height, w[c])
+
+
+@compiled
+def cast_row(camera, v, rays):  # type: ignore[no-untyped-def]
+    """Rays under water that belong to a row of pixels.
+
+    Args:
+        camera: Ray coefficients of its model, shape (17,).
+        v: Number of the row.
+        rays: Output, shape (6, width): origins on the water surface, metres (NaN where a pixel
+            looks at or above the horizon), and unit directions.
+    """
+    cx, cy, cz = camera[0], camera[1], camera[2]
+    xu, xv, xw, yu, yv, yw, zu, zv, zw = camera[3:12]
+    nx, ny, nz, height, k = camera[12:17]
+    row = np.float32(v)
+    for c in range(rays.shape[1]):
+        u = np.float32(c)
+        x, y, z = xu * u + xv * row + xw, yu * u + yv * row + yw, zu * u + zv * row + zw
+        scale = _ONE / np.sqrt(x * x + y * y + z * z)
+        x, y, z = x * scale, y * scale, z * scale
+        descent = -(x * nx + y * ny + z * nz)
+        distance = height / descent if descent > _EPS else _NAN
+        rays[0, c], rays[1, c] = cx + distance * x, cy + distance * y
+        rays[2, c] = cz + distance * z
+        turn = k * descent - np.sqrt(_ONE - k * k * (_ONE - descent * descent))
+        rays[3, c], rays[4, c] = k * x + turn * nx, k * y + turn * ny
+        rays[5, c] = k * z + turn * nz

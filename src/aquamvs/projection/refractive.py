@@ -141,6 +141,16 @@ class RefractiveProjectionModel:
         parts = [self._centre, self._rows.flatten(), self._image_normal, self._height[None], index]
         return torch.cat(parts).detach()
 
+    def ray_coefficients(self) -> Tensor:
+        """All that :meth:`cast_ray` needs, for compiled code, shape (17,), float64.
+
+        In this order: optical centre (3); the matrix that gives a homogeneous pixel's direction
+        (3 x 3); upward normal (3); camera height; ``n_air / n_water``.
+        """
+        index = self._height.new_tensor([self.n_air / self.n_water])
+        turn = self._world_from_image.flatten()
+        return torch.cat([self._centre, turn, self._normal, self._height[None], index]).detach()
+
     def to(self, device: str | torch.device) -> RefractiveProjectionModel:
         """This model with its tensors on ``device``."""
         return RefractiveProjectionModel(

@@ -1,7 +1,7 @@
 """Rays over a height field and colours on it, compiled for the CPU (numba).
 
-The arithmetic is that of :mod:`~.visibility` and :mod:`~.orthophoto`, which stay the reference (and
-what runs on other devices); tests compare the two.
+The arithmetic is that of :mod:`~.visibility`, :mod:`~.depth_maps` and :mod:`~.orthophoto`, which
+stay the reference (and what runs on other devices); tests compare the two.
 """
 
 # Literals are wrapped, because a bare one would turn the arithmetic into float64.
@@ -9,6 +9,7 @@ what runs on other devices); tests compare the two.
 import numpy as np
 
 from ..numerics.compiler import compiled
+from ..projection.kernels import cast_row
 from .projection_kernels import lean_row, project_row
 
 _F = np.float32
@@ -16,12 +17,14 @@ _ZERO, _ONE, _HALF = _F(0), _F(1), _F(0.5)
 _NAN = _F(np.nan)
 _LEAST_LEAN, _LEAST_DESCENT = _F(1e-3), _F(1e-6)
 _TINY = _F(1e-20)
+_FIRST = np.int32(0)
+_FEW = 4
+"""Of the rays side by side one in so many: fewer are followed one by one."""
 _HALVINGS = 8
 """Of the last step of a ray; a straight line through its ends finds the rest."""
-_RAYS = 256
-"""That are followed side by side."""
 BLOCK = 8
 """Cells along a block of the map of highest points, which lets a ray skip empty water."""
+_BLOCK = np.uint32(BLOCK)
 
 
 @compiled
@@ -30,11 +33,14 @@ def _height_at(z, column, row):  # type: ignore[no-untyped-def]
     rows, columns = z.shape
     column = min(max(column, _ZERO), _F(columns - 1))
     row = min(max(row, _ZERO), _F(rows - 1))
-    j, i = min(int(column), max(columns - 2, 0)), min(int(row), max(rows - 2, 0))
-    j1, i1 = min(j + 1, columns - 1), min(i + 1, rows - 1)
+    j = min(np.int32(column), np.int32(max(columns - 2, 0)))
+    i = min(np.int32(row), np.int32(max(rows - 2, 0)))
     fx, fy = column - _F(j), row - _F(i)
-    top = z[i, j] + fx * (z[i, j1] - z[i, j])
-    base = z[i1, j] + fx * (z[i1, j1] - z[i1, j])
+    # Signed indices would be asked whether they count from the end.
+    left, up = np.uintp(np.uint32(j)), np.uintp(np.uint32(i))
+    right, down = left + np.uintp(min(columns - 1, 1)), up + np.uintp(min(rows - 1, 1))
+    top = z[up, left] + fx * (z[up, right] - z[up, left])
+    base = z[down, left] + fx * (z[down, right] - z[down, left])
     return top + fy * (base - top)
 
 
@@ -83,80 +89,127 @@ def hide(camera, z, highest, x0, y0, cell, top, clearance, hidden):  # type: ign
 
 
 @compiled
-def _bracket(z, x0, y0, spacing, origin, direction, highest, top, bottom, rays):  # type: ignore[no-untyped-def]
-    """Find the steps within which rays meet the surface, and return how many do.
+def _begin(usable, x0, y0, spacing, top, bottom, rays):  # type: ignore[no-untyped-def]
+    """Divide a row's rays into steps of less than a cell.
 
-    Of these ``rays`` gets the number, the step's ends (depths along the ray), and origin and
-    direction in cells along X and Y and in metres along Z, shape (9, N).
+    Args:
+        usable: Whether a ray counts, shape (N,), bool.
+        x0: X of the first column, metres.
+        y0: Y of the first row, metres.
+        spacing: Cell size, metres.
+        top: Least of the heights.
+        bottom: Greatest of the heights.
+        rays: shape (11, N). Origin and direction, metres; NaN where no ray begins. Output: the
+            same in cells along X and Y; where the first step begins, metres along the ray, and its
+            height; a step's length, and the steps per metre that it sinks; how many there are.
     """
-    rows, columns = z.shape
-    count = 0
-    for n in range(origin.shape[0]):
-        oz, dz = origin[n, 2], max(direction[n, 2], _LEAST_DESCENT)
-        if np.isnan(oz) or np.isnan(dz):
+    column, row, oz, dx, dy, dz, start, begin, step, rate, most = rays
+    per_metre = _ONE / spacing
+    for n in range(usable.shape[0]):
+        column[n], row[n] = (column[n] - x0) * per_metre, (row[n] - y0) * per_metre
+        dx[n], dy[n], dz[n] = dx[n] * per_metre, dy[n] * per_metre, max(dz[n], _LEAST_DESCENT)
+        per_sunk = _ONE / dz[n]
+        start[n] = max((top - spacing - oz[n]) * per_sunk, _ZERO)
+        begin[n] = oz[n] + start[n] * dz[n]
+        length = (bottom + spacing - oz[n]) * per_sunk - start[n]
+        count = np.floor(length * np.sqrt(dx[n] * dx[n] + dy[n] * dy[n])) + _F(3)
+        step[n] = length / count
+        rate[n] = per_sunk / step[n]
+        most[n] = count if usable[n] and length > _ZERO else _ZERO
+
+
+@compiled
+def _skip(highest, shape, column, row, begin, rate, s, most):  # type: ignore[no-untyped-def]
+    """The step up to which a ray stays above the blocks around its step ``s``, at a cell."""
+    j = min(max(np.int32(column), _FIRST), np.int32(shape[1] - 1))
+    i = min(max(np.int32(row), _FIRST), np.int32(shape[0] - 1))
+    near = highest[np.uint32(i) // _BLOCK, np.uint32(j) // _BLOCK]
+    # A block further, less the cell between which and the next a height lies, nothing is known.
+    last = min(s + _F(BLOCK - 1), most)
+    return max(min(np.floor((near - begin) * rate), last), s)
+
+
+@compiled
+def _bracket(z, highest, rays, steps):  # type: ignore[no-untyped-def]
+    """Find the steps within which a row's rays meet the surface, and return how many do.
+
+    Args:
+        z: Heights without gaps, shape (rows, columns).
+        highest: See :func:`draw`.
+        rays: From :func:`_begin`. Output: those that meet the surface come first.
+        steps: Output, shape (3, N): their numbers, and the step's ends, metres along the ray.
+    """
+    column, row, oz, dx, dy, dz, start, begin, step, rate, most = rays
+    number, low, high = steps
+    free, count, moved = high, 0, high.shape[0]
+    free[:] = _ZERO
+    # Side by side, as long as it takes many of the rays further.
+    while moved > free.shape[0] // _FEW:
+        moved = 0
+        for n in range(free.shape[0]):
+            here = start[n] + free[n] * step[n]
+            x, y = column[n] + here * dx[n], row[n] + here * dy[n]
+            further = _skip(highest, z.shape, x, y, begin[n], rate[n], free[n], most[n])
+            moved += further > free[n]
+            free[n] = further
+    for n in range(free.shape[0]):
+        if not most[n] > _ZERO:
             continue
-        column, row = (origin[n, 0] - x0) / spacing, (origin[n, 1] - y0) / spacing
-        dx, dy = direction[n, 0] / spacing, direction[n, 1] / spacing
-        start = max((top - spacing - oz) / dz, _ZERO)
-        end = (bottom + spacing - oz) / dz
-        travel = (end - start) * np.sqrt(dx * dx + dy * dy)
-        steps = max(2, int(travel) + 3)
-        step = (end - start) / _F(steps)
-        met = False
-        above = _height_at(z, column + start * dx, row + start * dy) - (oz + start * dz)
-        s = 0
-        while s < steps and not met:
-            here = start + _F(s) * step
-            last = min(s + BLOCK, steps)
-            j = min(max(int(column + here * dx), 0), columns - 1) // BLOCK
-            i = min(max(int(row + here * dy), 0), rows - 1) // BLOCK
-            if oz + (start + _F(last) * step) * dz < highest[i, j]:
-                s, above = last, _ONE
-                continue
-            while s < last:
-                s += 1
-                here = start + _F(s) * step
-                clearance = _height_at(z, column + here * dx, row + here * dy) - (oz + here * dz)
-                if clearance <= _ZERO and above > _ZERO:
-                    met = True
-                    break
+        s, met, above = free[n], False, _ONE
+        if not start[n] + s > _ZERO:
+            above = _height_at(z, column[n], row[n]) - begin[n]
+        while s < most[n] and not met:
+            last = min(s + _F(BLOCK), most[n])
+            while s < last and not met:
+                s += _ONE
+                here = start[n] + s * step[n]
+                x, y = column[n] + here * dx[n], row[n] + here * dy[n]
+                clearance = _height_at(z, x, y) - (oz[n] + here * dz[n])
+                met = bool(clearance <= _ZERO and above > _ZERO)
                 above = clearance
+            if not met:
+                further = _skip(highest, z.shape, x, y, begin[n], rate[n], s, most[n])
+                s, above = further, _ONE if further > s else above
         if met:
-            ray = rays[:, count]
-            ray[0], ray[1], ray[2] = n, here - step, here
-            ray[3], ray[4], ray[5] = column, row, oz
-            ray[6], ray[7], ray[8] = dx, dy, dz
+            number[count], low[count], high[count] = n, here - step[n], here
+            column[count], row[count], oz[count] = column[n], row[n], oz[n]
+            dx[count], dy[count], dz[count] = dx[n], dy[n], dz[n]
             count += 1
     return count
 
 
 @compiled
-def meet(  # type: ignore[no-untyped-def]
-    z, highest, x0, y0, spacing, top, bottom, origin, direction, depth, cell
+def draw(  # type: ignore[no-untyped-def]
+    camera, usable, z, highest, x0, y0, spacing, top, bottom, known, confidence, sigma, maps
 ):
-    """First meeting of rays with a height field.
+    """Draw a height field as a camera sees it: the first meeting of every pixel's ray with it.
 
     Args:
-        z: Heights, shape (rows, columns), NaN where unknown.
+        camera: Ray coefficients of its model, shape (17,).
+        usable: Its mask, shape (h, w), bool.
+        z: Heights without gaps, shape (rows, columns).
         highest: Least height of every block of ``BLOCK`` x ``BLOCK`` cells and its neighbours.
         x0: X of the first column, metres.
         y0: Y of the first row, metres.
         spacing: Cell size, metres.
-        top: Least known height.
-        bottom: Greatest known height.
-        origin: Start of the rays, shape (N, 3).
-        direction: Unit vectors, shape (N, 3).
-        depth: Output, shape (N,): metres along the ray; NaN where it meets nothing known.
-        cell: Output, shape (N,): number of the cell that it meets, or -1.
+        top: Least of the heights.
+        bottom: Greatest of the heights.
+        known: False where ``z`` bridges a gap, which shows nothing; same shape, bool.
+        confidence: Of the heights, same shape.
+        sigma: Of the heights, same shape, metres.
+        maps: Output, shape (3, h, w): depth along the ray, confidence, and sigma along the ray;
+            NaN, 0 and NaN where a ray meets nothing known.
     """
     rows, columns = z.shape
-    depth[:], cell[:] = _NAN, -1
-    rays = np.empty((9, _RAYS), np.float32)
-    number, low, high, column, row, oz, dx, dy, dz = rays
-    for first in range(0, origin.shape[0], _RAYS):
-        part = slice(first, first + _RAYS)
-        lines = origin[part], direction[part]
-        count = _bracket(z, x0, y0, spacing, *lines, highest, top, bottom, rays)
+    maps[0], maps[1], maps[2] = _NAN, _ZERO, _NAN
+    rays = np.empty((11, usable.shape[1]), np.float32)
+    steps = np.empty((3, usable.shape[1]), np.float32)
+    column, row, oz, dx, dy, dz = rays[:6]
+    number, low, high = steps
+    for v in range(usable.shape[0]):
+        cast_row(camera, v, rays[:6])
+        _begin(usable[v], x0, y0, spacing, top, bottom, rays)
+        count = _bracket(z, highest, rays, steps)
         # Ray by ray, every halving would wait for the one before it, and be a branch to guess.
         for _ in range(_HALVINGS):
             for n in range(count):
@@ -170,12 +223,13 @@ def meet(  # type: ignore[no-untyped-def]
             over -= oz[n] + near * dz[n]
             under = _height_at(z, column[n] + far * dx[n], row[n] + far * dy[n])
             under -= oz[n] + far * dz[n]
-            found = near + (far - near) * over / max(over - under, _TINY)
-            at_column = int(np.rint(column[n] + found * dx[n]))
-            at_row = int(np.rint(row[n] + found * dy[n]))
-            if 0 <= at_column < columns and 0 <= at_row < rows:
-                at = first + int(number[n])
-                depth[at], cell[at] = found, at_row * columns + at_column
+            depth = near + (far - near) * over / max(over - under, _TINY)
+            j = int(np.rint(column[n] + depth * dx[n]))
+            i = int(np.rint(row[n] + depth * dy[n]))
+            if 0 <= j < columns and 0 <= i < rows and known[i, j]:
+                u = int(number[n])
+                maps[0, v, u], maps[1, v, u] = depth, confidence[i, j]
+                maps[2, v, u] = sigma[i, j] / dz[n]
 
 
 @compiled

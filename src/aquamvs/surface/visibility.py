@@ -18,6 +18,7 @@ from torch import Tensor
 from ..numerics.acceleration import has_kernels, in_parallel
 from ..numerics.filters import fill_gaps
 from ..projection import ProjectionRig, RefractiveProjectionModel
+from ..types import View
 from .grid import Grid
 from .tiles import Tile
 
@@ -151,12 +152,11 @@ class SurfaceRays:
     def __init__(self, z: Tensor, grid: Grid) -> None:
         self._z, self._grid = z, grid
         self._known = torch.isfinite(z)
-        known = z[self._known]
-        self._empty = len(known) == 0
-        self._top, self._bottom = (0.0, 0.0) if self._empty else map(float, known.aminmax())
+        self._empty = not bool(self._known.any())
         # Something stands in a gap, and may hide what is behind: a ray ends at the bridge over it.
         self._solid = z if self._empty else fill_gaps(z).contiguous()
-        self._highest: Tensor | None = None
+        self._top, self._bottom = map(float, self._solid.aminmax())
+        self._highest = _highest(self._solid) if has_kernels(z) else z  # which nobody asks
 
     def meet(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         """Where rays meet the surface.
@@ -175,27 +175,31 @@ class SurfaceRays:
             nothing = torch.full(shape, -1, dtype=torch.int64, device=self._z.device)
             return torch.full(shape, torch.nan).to(self._z), nothing
         origin, direction = (x.reshape(-1, 3).to(self._z) for x in (origin, direction))
-        hits = self._compiled_hits if has_kernels(self._z) else self._hits
-        depth, cell = hits(origin, direction)
+        depth, cell = self._hits(origin, direction)
         known = (cell >= 0) & self._known.flatten()[cell.clamp(min=0)]
         depth, cell = torch.where(known, depth, torch.nan), torch.where(known, cell, -1)
         return depth.reshape(shape), cell.reshape(shape)
 
-    def _compiled_hits(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        from .ray_kernels import meet
+    def draw(self, view: View, confidence: Tensor, sigma: Tensor, maps: Tensor) -> None:
+        """Draw the surface as a view sees it (compiled code).
 
-        if self._highest is None:
-            self._highest = _highest(self._solid)
-        depth = origin.new_empty(len(origin))
-        cell = torch.empty(len(origin), dtype=torch.int64)
+        Args:
+            view: With any mask; what it leaves out is unknown.
+            confidence: Of the heights, shape (rows, columns).
+            sigma: Of the heights, same shape, metres.
+            maps: Output, shape (3, H, W): depth along the ray, confidence, sigma along the ray.
+        """
+        from .ray_kernels import draw
+
         grid = self._grid
         numbers = (grid.x0, grid.y0, grid.spacing, self._top, self._bottom)
-        meet(
-            *(self._solid.numpy(), self._highest.numpy()),
-            *(np.float32(value) for value in numbers),
-            *(x.contiguous().numpy() for x in (origin, direction, depth, cell)),
+        draw(
+            view.model.ray_coefficients().float().numpy(),
+            *(each.contiguous().numpy() for each in (view.mask, self._solid, self._highest)),
+            *(np.float32(number) for number in numbers),
+            *(each.contiguous().numpy() for each in (self._known, confidence, sigma)),
+            maps.numpy(),
         )
-        return depth, cell
 
     def _hits(self, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         grid = self._grid
