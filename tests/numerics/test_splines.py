@@ -84,6 +84,14 @@ def test_an_image_is_resampled_at_the_very_places(
     assert np.abs(values - np.stack([u, v], -1)).max() < 1e-4
 
 
+def test_compiled_colours_equal_the_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    colours = np.random.default_rng(0).random((30, 40, 3), np.float32)
+    u, v = (x.contiguous().numpy() for x in places(-3.0).unbind(-1))  # the border continues
+    found = resample(colours, u, v)
+    monkeypatch.setattr(splines, "has_kernels", lambda _: False)
+    assert np.abs(found - resample(colours, u, v)).max() < 1e-5
+
+
 def test_resampling_continues_the_border() -> None:
     ramp = np.arange(40, dtype=np.float32).reshape(1, 40, 1).repeat(30, 0)
     beyond = np.array([[-5.0, 60.0]], np.float32)

@@ -117,3 +117,26 @@ def sample_map(image, width, height, cubic, u, v, du, dv, margin, offset, out): 
         else:
             _place_linear(width, height, at_u, at_v, by_u, by_v, offset, first, shares)
             _fetch_linear(image, width, first, shares, out[r])
+
+
+@compiled
+def sample_image(planes, width, height, u, v, out):  # type: ignore[no-untyped-def]
+    """Samples of a colour image's cubic spline at a map of pixels; the border continues outwards.
+
+    Args:
+        planes: Coefficients of each channel with their padding, shape (C, (height + 3) *
+            (width + 3)).
+        width: Of the image, pixels.
+        height: Of the image, pixels.
+        u: Columns, shape (h, w).
+        v: Rows.
+        out: Output, shape (h, w, C).
+    """
+    rows, columns, channels = out.shape
+    first, shares = np.empty(columns, np.int32), np.empty((_SHARES, columns), np.float32)
+    still, samples = np.zeros(columns, np.float32), np.empty(columns, np.float32)
+    for r in range(rows):
+        _place_cubic(width, height, u[r], v[r], still, still, _ZERO, first, shares)
+        for k in range(channels):
+            _fetch_cubic(planes[k], width, first, shares, samples)
+            out[r, :, k] = samples

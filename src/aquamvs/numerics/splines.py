@@ -21,8 +21,6 @@ from .acceleration import has_kernels
 _POLE = math.sqrt(3) - 2
 _REACH = 6
 """Taps on each side of the inverse filter: the next one would be 2e-4."""
-_ROWS = 32
-"""Of a map that are sampled at a time."""
 BEFORE, AFTER = 1, 2
 """Coefficients that a sample needs before and after its pixel, along each axis."""
 
@@ -75,11 +73,11 @@ def sample_spline(coefficients: Tensor, pixels: Tensor) -> Tensor:
     interpolation between them gives both (Sigg and Hadwiger, GPU Gems 2, 2005).
 
     Args:
-        coefficients: From :func:`spline_coefficients`, shape (1, 1, H, W).
+        coefficients: From :func:`spline_coefficients`, shape (1, C, H, W).
         pixels: Clamped to the image, shape (..., h, w, 2).
 
     Returns:
-        shape (..., 1, h, w).
+        shape (..., C, h, w).
     """
     limit = pixels.new_tensor([coefficients.shape[-1] - 1, coefficients.shape[-2] - 1])
     pixels = torch.minimum(pixels.clamp(min=0), limit)
@@ -113,39 +111,20 @@ def resample(
     Returns:
         shape (h, w, C).
     """
-    out = np.empty((*u.shape, image.shape[2]), np.float32)
-    for channel in range(image.shape[2]):
-        plane = np.asarray(cv2.extractChannel(image, channel), np.float32)
-        _resample(plane, u, v, out[..., channel])
-    return out
-
-
-def _resample(
-    plane: NDArray[np.float32],
-    u: NDArray[np.float32],
-    v: NDArray[np.float32],
-    out: NDArray[np.float32],
-) -> None:
-    """:func:`resample` of an image of shape (H, W)."""
-    coefficients = _filtered(plane)
-    if not has_kernels(torch.from_numpy(coefficients)):
+    height, width, channels = image.shape
+    # One by one, channels stay in the processor's cache.
+    channel = (np.asarray(cv2.extractChannel(image, k), np.float32) for k in range(channels))
+    coefficients = map(_filtered, channel)
+    if not has_kernels(torch.from_numpy(u)):
         at = torch.stack([torch.from_numpy(u), torch.from_numpy(v)], dim=-1)[None]
-        out[:] = sample_spline(torch.from_numpy(coefficients)[None, None], at)[0, 0].numpy()
-        return
-    from .sampling_kernels import sample_map
+        whole = torch.from_numpy(np.stack([*coefficients]))[None]
+        return sample_spline(whole, at)[0].movedim(0, -1).numpy()
+    from .sampling_kernels import PADDING, sample_image
 
     border = (BEFORE, AFTER) * 2
-    padded = cv2.copyMakeBorder(coefficients, *border, cv2.BORDER_REPLICATE).ravel()
-    # Rows that stay in the cache: fresh memory for the whole map would cost more than the samples.
-    samples = np.empty((_ROWS, u.shape[1]), np.float32)
-    still = np.zeros_like(samples)
-    for top in range(0, len(u), _ROWS):
-        rows = slice(top, top + _ROWS)
-        at_u, at_v = u[rows], v[rows]
-        count = len(at_u)
-        moved = still[:count]
-        sample_map(
-            *(padded, *plane.shape[::-1], True, at_u, at_v, moved, moved),
-            *(0, np.float32(0), samples[:count]),
-        )
-        out[rows] = samples[:count]
+    planes = np.empty((channels, height + PADDING, width + PADDING), np.float32)
+    for plane, inner in zip(planes, coefficients, strict=True):
+        cv2.copyMakeBorder(inner, *border, cv2.BORDER_REPLICATE, dst=plane)
+    out = np.empty((*u.shape, channels), np.float32)
+    sample_image(planes.reshape(channels, -1), width, height, u, v, out)
+    return out
