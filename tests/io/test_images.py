@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from aquamvs.errors import DataError, ShapeError
 from aquamvs.io import image_size, read_image, read_mask, write_image
-from aquamvs.io.images import MAX_PIXELS
+from aquamvs.io.images import MAX_PIXELS, color_levels
 
 
 def levels(shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> np.ndarray:
@@ -79,6 +79,13 @@ def test_same_image_gives_same_bytes(tmp_path: Path) -> None:
 def test_out_of_range_is_clipped_and_unknown_is_black(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", torch.tensor([[-1.0, 2.0, torch.nan, 0.2]]))
     assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == pytest.approx([0, 1, 0, 0.2])
+
+
+def test_levels_are_rounded_half_to_even() -> None:
+    values = torch.arange(511.0)[None] / 510  # every level, and the middle between every two
+    assert np.array_equal(color_levels(values), (values * 255).round().byte().numpy())
+    odd = torch.tensor([[-torch.inf, -0.3, 1.2, 1e9, torch.inf, torch.nan]]).repeat(1, 9)
+    assert np.array_equal(color_levels(odd), [[0, 0, 255, 255, 255, 0] * 9])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])

@@ -20,6 +20,7 @@ from ..files import check_file
 from ..types import Mesh, PointCloud
 from .arrays import LARGEST_LENGTH
 from .atomic import atomic_path
+from .images import color_levels
 
 _TYPES = {
     **dict.fromkeys(("char", "int8"), "<i1"),
@@ -32,20 +33,23 @@ _TYPES = {
     **dict.fromkeys(("double", "float64"), "<f8"),
 }
 _WHOLE = {name for name, kind in _TYPES.items() if kind[1] in "iu"}
-_POSITION = tuple((name, "<f4") for name in ("x", "y", "z"))
-_COLOR = tuple((name, "u1") for name in ("red", "green", "blue"))
-_NORMAL = tuple((name, "<f4") for name in ("nx", "ny", "nz"))
-_CLOUD_DTYPE = np.dtype(
-    [*_POSITION, *_COLOR, *_NORMAL, ("confidence", "<f4"), ("sigma", "<f4"), ("view_count", "<i4")]
-)
-_VERTEX_DTYPE = np.dtype([*_POSITION, *_COLOR, *_NORMAL])
+_COLUMNS = {
+    "position": ("x", "y", "z"),
+    "color": ("red", "green", "blue"),
+    "normal": ("nx", "ny", "nz"),
+}
+"""Properties of a vertex that are written at once: one by one they take longer."""
+_VERTEX = (("position", "<f4", (3,)), ("color", "u1", (3,)), ("normal", "<f4", (3,)))
+_VERTEX_DTYPE = np.dtype([*_VERTEX])
+_CLOUD_DTYPE = np.dtype([*_VERTEX, ("confidence", "<f4"), ("sigma", "<f4"), ("view_count", "<i4")])
 _FACE_DTYPE = np.dtype([("count", "u1"), ("indices", "<i4", (3,))])
 MAX_ROWS = 1 << 27
 """Most vertices or faces that are read: a guard against headers that lie."""
 
 _MAX_FILE_BYTES = 1 << 33
 _MAX_HEADER_BYTES = 1 << 16
-_ROWS_AT_ONCE = 1 << 16
+_ROWS_AT_ONCE = 1 << 14
+"""They stay in the processor's cache."""
 _NAMES = {"<f4": "float", "|u1": "uchar", "<i4": "int"}
 
 
@@ -241,11 +245,8 @@ def _vertices(
     dtype: np.dtype[np.void], points: Tensor, colors: Tensor, normals: Tensor
 ) -> NDArray[np.void]:
     rows = np.empty(len(points), dtype=dtype)
-    levels = colors.detach().nan_to_num(0.0).clamp_(0, 1).mul_(255).round_()
-    for tensor, fields in ((points, _POSITION), (levels, _COLOR), (normals, _NORMAL)):
-        values = _numpy(tensor)
-        for column, (name, _) in enumerate(fields):
-            rows[name] = values[:, column]
+    rows["position"], rows["normal"] = _numpy(points), _numpy(normals)
+    rows["color"] = color_levels(colors)
     return rows
 
 
@@ -261,7 +262,11 @@ def _header(dtype: np.dtype[np.void], count: int, face_count: int) -> bytes:
         "comment AquaMVS: metres, AquaCal world frame, Z down into the water",
         f"element vertex {count}",
     ]
-    lines += [f"property {_NAMES[dtype[name].str]} {name}" for name in dtype.names or ()]
+    lines += [
+        f"property {_NAMES[dtype[name].base.str]} {column}"
+        for name in dtype.names or ()
+        for column in _COLUMNS.get(name, (name,))
+    ]
     if face_count or dtype == _VERTEX_DTYPE:
         lines += [f"element face {face_count}", "property list uchar int vertex_indices"]
     return ("\n".join([*lines, "end_header"]) + "\n").encode("ascii")
