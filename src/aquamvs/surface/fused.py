@@ -51,13 +51,11 @@ class FusedEvaluator:
         self._images = torch.cat([_padded(image) for image in sampled_images(views, cubic)]).numpy()
         self._cubic = cubic
         self._all_usable = np.array([view.usable is None for view in views])
-        self._usable = np.zeros(0, np.bool_)
+        self._usable = np.zeros(0, np.uint8)
         if not self._all_usable.all():
-            everywhere = torch.ones(int(stored.max()), dtype=torch.bool)
+            everywhere = torch.full((int(stored.max()),), kernels.WHOLE, dtype=torch.uint8)
             masks = [
-                everywhere[:count]
-                if view.usable is None
-                else _padded(view.usable[None, None].float()).bool()
+                everywhere[:count] if view.usable is None else _padded_mask(view.usable)
                 for view, count in zip(views, stored, strict=True)
             ]
             self._usable = torch.cat(masks).numpy()
@@ -178,8 +176,19 @@ class FusedEvaluator:
 
 def _padded(image: Tensor) -> Tensor:
     """An image (1, 1, H, W) as the kernels store it: with a border as wide as a sample reaches."""
-    border = (BEFORE, AFTER) * 2
-    return torch.nn.functional.pad(image, border, mode="replicate").flatten()
+    return _bordered(image).flatten()
+
+
+def _padded_mask(usable: Tensor) -> Tensor:
+    """A mask (H, W) as the kernels store it, uint8."""
+    mask = _bordered(usable[None, None].float())[0, 0].to(torch.uint8)
+    corners = mask[:-1, :-1] & mask[:-1, 1:] & mask[1:, :-1] & mask[1:, 1:]
+    mask[:-1, :-1] += corners * (kernels.WHOLE - 1)
+    return mask.flatten()
+
+
+def _bordered(image: Tensor) -> Tensor:
+    return torch.nn.functional.pad(image, (BEFORE, AFTER) * 2, mode="replicate")
 
 
 assert BEFORE + AFTER == PADDING  # noqa: S101

@@ -25,6 +25,8 @@ _LARGEST_SHARE = _F(0.9)
 BOX = 9
 """Side of the normalisation window, cells; :func:`_box` is written out for it."""
 _BOX_CELLS = _F(BOX * BOX)
+WHOLE = 2
+"""Of a mask: the pixel, and those to the right, below and below to the right, may all be used."""
 
 
 @compiled
@@ -88,16 +90,22 @@ def _smooth(source, taps, scratch, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _pixels_of(u, v, r, c, r_middle, c_middle, right, bottom):  # type: ignore[no-untyped-def]
-    """Pixels that cell (r, c) covers, from its neighbours around the middles; 0 off the image."""
-    right_u = u[r, c_middle + 1] - u[r, c_middle - 1]
-    right_v = v[r, c_middle + 1] - v[r, c_middle - 1]
-    down_u = u[r_middle + 1, c] - u[r_middle - 1, c]
-    down_v = v[r_middle + 1, c] - v[r_middle - 1, c]
-    share = abs(right_u * down_v - right_v * down_u) * _QUARTER
-    x, y = u[r, c], v[r, c]
-    inside = (x >= _ZERO) & (x <= right) & (y >= _ZERO) & (y <= bottom)
-    return share if inside else _ZERO
+def _pixels_per_cell(  # type: ignore[no-untyped-def]
+    u, v, u_above, v_above, u_below, v_below, right, bottom, area
+):
+    """Pixels that each cell of a row covers, from its neighbours; 0 off the image."""
+    last = area.shape[0] - 1
+    for c in range(1, last):
+        across_u, across_v = u[c + 1] - u[c - 1], v[c + 1] - v[c - 1]
+        down_u, down_v = u_below[c] - u_above[c], v_below[c] - v_above[c]
+        area[c] = abs(across_u * down_v - across_v * down_u) * _QUARTER
+    for edge, beside in ((0, 1), (last, last - 1)):
+        across_u, across_v = u[beside + 1] - u[beside - 1], v[beside + 1] - v[beside - 1]
+        down_u, down_v = u_below[edge] - u_above[edge], v_below[edge] - v_above[edge]
+        area[edge] = abs(across_u * down_v - across_v * down_u) * _QUARTER
+    for c in range(last + 1):
+        inside = (u[c] >= _ZERO) & (u[c] <= right) & (v[c] >= _ZERO) & (v[c] <= bottom)
+        area[c] = area[c] if inside else _ZERO
 
 
 @compiled
@@ -110,9 +118,10 @@ def _leave_out(usable, width, height, usable_level, u, v, area):  # type: ignore
         x, y = u[c], v[c]
         j, i = min(int(x), width - 2), min(int(y), height - 2)
         at = (i + 1) * stride + j + 1
-        a, b, d, e = usable[at], usable[at + 1], usable[at + stride], usable[at + stride + 1]
-        if a and b and d and e:
+        if usable[at] == WHOLE:
             continue
+        below = at + stride
+        a, b, d, e = usable[at] > 0, usable[at + 1] > 0, usable[below] > 0, usable[below + 1] > 0
         fx, fy = x - _F(j), y - _F(i)
         lost = (
             (_ONE - fx) * (_ONE - fy) * (not a)
@@ -127,29 +136,26 @@ def _leave_out(usable, width, height, usable_level, u, v, area):  # type: ignore
 @compiled
 def _see(  # type: ignore[no-untyped-def]
     camera, width, height, usable, all_usable, blocked, factor, usable_level,
-    z, row, column, grid_rows, grid_columns, x0, y0, spacing, u, v, du, dv, area,
+    z, row, column, grid_rows, grid_columns, x0, y0, spacing, moving, u, v, du, dv, area,
 ):  # fmt: skip
     """Where a view sees the cells of a tile, and on how many pixels each; True if any.
 
-    That area is 0 where the view does not see a cell, and negative where only the surface hides it.
+    If they are ``moving``, their motion is found too. That area is 0 where the view does not see a
+    cell, and negative where only the surface hides it.
     """
     rows, columns = z.shape
     for r in range(rows):
         y = y0 + spacing * (row + r)
-        project_row(camera, x0, spacing, column, y, z[r], u[r], v[r], du[r], dv[r])
+        project_row(camera, x0, spacing, column, y, z[r], moving, u[r], v[r], du[r], dv[r])
     right, bottom = _F(width - 1), _F(height - 1)
-    last = columns - 1
     coarse = np.empty(columns, np.int64)
     for c in range(columns):
         coarse[c] = min(max(column + c, 0), grid_columns - 1) // factor
     any_seen = 0
     for r in range(rows):
         middle = min(max(r, 1), rows - 2)
-        a = area[r]
-        a[0] = _pixels_of(u, v, r, 0, middle, 1, right, bottom)
-        for c in range(1, last):
-            a[c] = _pixels_of(u, v, r, c, middle, c, right, bottom)
-        a[last] = _pixels_of(u, v, r, last, middle, last - 1, right, bottom)
+        a, before, after = area[r], middle - 1, middle + 1
+        _pixels_per_cell(u[r], v[r], u[before], v[before], u[after], v[after], right, bottom, a)
         if not all_usable:
             _leave_out(usable, width, height, usable_level, u[r], v[r], a)
         if blocked.shape[0] > 0:
@@ -163,7 +169,7 @@ def _see(  # type: ignore[no-untyped-def]
         for c in range(columns):
             known = a[c] == a[c]
             a[c], b[c] = a[c] if known else _ZERO, b[c] if known else _ZERO
-            s[c], t[c] = s[c] if known else _ZERO, t[c] if known else _ZERO
+            s[c], t[c] = s[c] if known & moving else _ZERO, t[c] if known & moving else _ZERO
     return any_seen > 0
 
 
@@ -250,11 +256,12 @@ def _normalise(  # type: ignore[no-untyped-def]
     mean,
     normal,
     deviation,
+    textured,
     texture,
 ):
     """Locally normalised intensities of a view on the surface, and their local contrast.
 
-    Its squared gradients are added to ``texture``.
+    If ``textured``, its squared gradients are added to ``texture``.
     """
     rows, columns = u.shape
     sample_map(image, width, height, cubic, u, v, du, dv, 0, _ZERO, samples)
@@ -270,6 +277,8 @@ def _normalise(  # type: ignore[no-untyped-def]
         for c in range(columns - BOX + 1):
             d[c] = np.sqrt(max(d[c] - m[c] * m[c], _ZERO) + floor * floor)
             t[c] = (a[c + half] - m[c]) / d[c]
+    if not textured:
+        return
     for r in range(1, rows - 1):
         a, b, d, t = samples[r - 1], samples[r], samples[r + 1], texture[r]
         above, here, below = seen[r - 1], seen[r], seen[r + 1]
@@ -450,7 +459,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         sizes: Width and height of each, shape (M, 2).
         cubic: Whether ``image`` holds coefficients of cubic splines; else it is sampled bilinearly.
         cameras: Coefficients of their models, shape (M, 21).
-        usable: Masks, laid out like the images.
+        usable: Masks, laid out like the images, uint8: 0 for what may not be used, 1, or ``WHOLE``.
         all_usable: Views whose mask leaves nothing out, shape (M,).
         blocked: Cells that each view cannot see, shape (M, rows, columns) of a grid coarser by
             ``factor``; shape (M, 0, 0) for none.
@@ -473,9 +482,9 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         buffer: Scratch memory, see :func:`~.evaluator.scratch_size`.
         averaged: Output, shape (K, h, w): spread averaged over the window.
         weights: Output, shape (M, h, w): weight of each seen view.
-        rates: Output, shape (M, 2, h, w): its pixel motion per metre.
+        rates: Output, shape (M, 2, h, w): its pixel motion per metre, if hypotheses compete.
         views_seen: Output, shape (M, h, w): 1 where it sees the cell.
-        own: Output, shape (h, w): texture of the cell over that of its windows.
+        own: Output, shape (h, w): texture of the cell over that of its windows, likewise.
 
     Returns:
         Number of views in the first rows of the outputs; below 2 they are not filled.
@@ -483,6 +492,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
     total_views = starts.shape[0]
     rows, columns = z.shape
     hypotheses = averaged.shape[0]
+    moving = hypotheses > 1
     x_first, y_first = x0 + spacing * column, y0 + spacing * row
     low, high = z[0, 0], z[0, 0]
     for r in range(rows):
@@ -533,7 +543,7 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
         if _see(
             cameras[view], width, height, usable[begin:end] if not all_usable[view] else usable,
             all_usable[view], blocked[view], factor, constants[2],
-            z, row, column, grid_rows, grid_columns, x0, y0, spacing,
+            z, row, column, grid_rows, grid_columns, x0, y0, spacing, moving,
             u[count], v[count], du[count], dv[count], seen[count],
         ):  # fmt: skip
             active[count] = view
@@ -549,12 +559,13 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
             image[starts[view] : starts[view] + (width + PADDING) * (height + PADDING)],
             width, height, cubic,
             u[i], v[i], du[i], dv[i], seen[i], constants[0],
-            samples, squares, scratch, mean, normal[i], deviation[i], texture,
+            samples, squares, scratch, mean, normal[i], deviation[i], moving, texture,
         )  # fmt: skip
     window = taps.shape[0] - 1
-    around_rows, around_columns = box_rows - window, box_columns - window
-    around = total.reshape(-1)[: around_rows * around_columns].reshape(around_rows, around_columns)
-    _share(texture, taps, scratch, mean, around, own)
+    if moving:
+        size = box_rows - window, box_columns - window
+        around = total.reshape(-1)[: size[0] * size[1]].reshape(size)
+        _share(texture, taps, scratch, mean, around, own)
     if robust:
         smooth_seen = squares.reshape(-1)[: fit_rows * fit_columns].reshape(fit_rows, fit_columns)
         residual = samples.reshape(-1)[: box_rows * box_columns].reshape(box_rows, box_columns)
@@ -595,9 +606,10 @@ def evaluate_tile(  # type: ignore[no-untyped-def]
     outer = inner + robust_margin
     for i in range(count):
         _copy_inner(weight[i], inner, weights[i])
-        _copy_inner(du[i], outer, rates[i, 0])
-        _copy_inner(dv[i], outer, rates[i, 1])
         _copy_inner(seen[i], outer, views_seen[i])
+        if moving:
+            _copy_inner(du[i], outer, rates[i, 0])
+            _copy_inner(dv[i], outer, rates[i, 1])
     return count
 
 

@@ -18,11 +18,12 @@ _PROBES = 9
 
 
 @compiled
-def project_row(camera, x0, spacing, column, y, z, u, v, du, dv):  # type: ignore[no-untyped-def]
+def project_row(camera, x0, spacing, column, y, z, moving, u, v, du, dv):  # type: ignore[no-untyped-def]
     """Pixels of a row of cells and their motion per metre of Z; NaN where there is no path.
 
     Cells lie at x0 + spacing * (column + 0, 1, ...): counted from the grid's first column, so that
-    every tile gives a cell the same place to the last bit.
+    every tile gives a cell the same place to the last bit. Unless they are ``moving``, ``du`` and
+    ``dv`` mean nothing.
     """
     cx, cy, cz = camera[CENTRE], camera[CENTRE + 1], camera[CENTRE + 2]
     ux, uy, uz = camera[ROWS], camera[ROWS + 1], camera[ROWS + 2]
@@ -50,31 +51,30 @@ def project_row(camera, x0, spacing, column, y, z, u, v, du, dv):  # type: ignor
         along_u = ux * dx + uy * dy + uz * dz
         along_v = vx * dx + vy * dy + vz * dz
         along_w = wx * dx + wy * dy + wz * dz
-        w, lift, rate_w, visible = _ONE, _ZERO, _ZERO, True
-        level = _ZERO
+        w, lift, level, visible = _ONE, _ZERO, _ZERO, True
         if refractive:
             level = lx * dx + ly * dy + lz * dz
             visible = level >= height
             w = bent[c]
-            s = _ONE / np.sqrt(_ONE + square[c] * w * w)
-            t = sunk[c] * s * s * s
-            half_q = dz - level * down_level
-            rate_w = w * (squash * w * w * t * half_q - k * s * down_level) / (t + height)
             lift = w * level - _ONE
         bent_w = w * along_w + lift * nw
         visible = visible and bent_w > _EPS
         scale = _ONE / bent_w if visible else _NAN
         pixel_u = (w * along_u + lift * nu) * scale
         pixel_v = (w * along_v + lift * nv) * scale
-        if refractive:
-            d_u = w * (down_u + nu * down_level) + rate_w * (along_u + level * nu)
-            d_v = w * (down_v + nv * down_level) + rate_w * (along_v + level * nv)
-            d_w = w * (down_w + nw * down_level) + rate_w * (along_w + level * nw)
-        else:
+        if moving:
             d_u, d_v, d_w = down_u, down_v, down_w
+            if refractive:
+                s = _ONE / np.sqrt(_ONE + square[c] * w * w)
+                t = sunk[c] * s * s * s
+                half_q = dz - level * down_level
+                rate_w = w * (squash * w * w * t * half_q - k * s * down_level) / (t + height)
+                d_u = w * (down_u + nu * down_level) + rate_w * (along_u + level * nu)
+                d_v = w * (down_v + nv * down_level) + rate_w * (along_v + level * nv)
+                d_w = w * (down_w + nw * down_level) + rate_w * (along_w + level * nw)
+            du[c] = (d_u - pixel_u * d_w) * scale
+            dv[c] = (d_v - pixel_v * d_w) * scale
         u[c], v[c] = pixel_u, pixel_v
-        du[c] = (d_u - pixel_u * d_w) * scale
-        dv[c] = (d_v - pixel_v * d_w) * scale
 
 
 @compiled
@@ -129,7 +129,7 @@ def may_see(camera, width, height, x_first, y_first, spacing, rows, columns, low
         z[:] = level
         for i in range(_PROBES):
             y = y_first + spacing * (rows - 1) * i / (_PROBES - 1)
-            project_row(camera, x_first, step_x, 0, y, z, u, v, du, dv)
+            project_row(camera, x_first, step_x, 0, y, z, False, u, v, du, dv)
             for c in range(_PROBES):
                 if not np.isnan(u[c]):
                     u_low, u_high = min(u_low, u[c]), max(u_high, u[c])

@@ -264,7 +264,7 @@ def paint(  # type: ignore[no-untyped-def]
     right, bottom = _F(width - 1), _F(height - 1)
     for r in range(rows):
         y = y0 + spacing * (row + r)
-        project_row(camera, x0, spacing, column, y, z[r], u, v, du, dv)
+        project_row(camera, x0, spacing, column, y, z[r], False, u, v, du, dv)
         for c in range(columns):
             border = min(min(u[c], right - u[c]), min(v[c], bottom - v[c]))
             if not border > _ZERO:  # also where the projection or the height is unknown
