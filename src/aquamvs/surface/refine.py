@@ -85,12 +85,11 @@ def refine(
     Returns:
         The moved map.
     """
-    maps = z.new_zeros(7, *z.shape)
-    maps[0], maps[1] = torch.nan, torch.inf  # as an unseen cell of a tile that views see
+    maps = z.new_empty(7, *z.shape)
+    unseen = z.new_tensor([torch.nan, torch.inf, 0, 0, 0, 0, 0])[:, None, None]
     tiles = list(split(grid, tile_side))
     for tile, found in _estimates(evaluator, grid, z, occlusion, plan, step, tiles):
-        if found is not None:
-            maps[(slice(None), *tile.cells)] = found
+        maps[(slice(None), *tile.cells)] = unseen if found is None else found
         advance()
     height, least, curvature, lever, effective, count, own = maps
     return Estimate(height, least, curvature, lever, effective, count.to(torch.uint8), own)
