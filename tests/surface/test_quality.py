@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from aquamvs.surface.quality import carried, final_heights, overshot
+from aquamvs.surface.quality import (
+    carried,
+    final_heights,
+    overhanging,
+    overshot,
+    usual_curvature,
+)
 from aquamvs.surface.refine import Estimate
 from aquamvs.surface.sweep import LAST_PASSES
 
@@ -131,6 +137,32 @@ def test_a_box_that_many_windows_see_stays() -> None:
     z[15:40, 15:40] -= 20 * SPACING
     height, _, _ = final_heights(estimate_of(z, CURVATURE), LAST_PASSES[-1], SPACING)
     assert torch.isfinite(height[18:37, 18:37]).all()
+
+
+def test_the_last_cells_before_a_jump_down_are_told() -> None:
+    """Z points down: a box of 10 x 10 cells, 20 cells high, on a slope of 0.5."""
+    z = (1.0 + 0.5 * SPACING * torch.arange(SHAPE[1])).repeat(SHAPE[0], 1)
+    z[20:30, 20:30] -= 20 * SPACING
+    rim = torch.zeros(SHAPE, dtype=torch.bool)
+    rim[20:30, 20:30], rim[21:29, 21:29] = True, False
+    assert torch.equal(overhanging(z, z, SPACING), rim)
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_texture_counts_the_same_in_few_views_and_in_many(count: int) -> None:
+    """Agreement is a mean over one degree of freedom less than there are views; levers add up."""
+
+    def seen_by(views: int) -> Estimate:
+        estimate = estimate_of(torch.ones(SHAPE), CURVATURE)
+        lever2 = estimate.lever.square() * views
+        return dataclasses.replace(
+            estimate,
+            lever=lever2.sqrt(),
+            effective_views=torch.full(SHAPE, float(views)),
+            curvature=lever2 / (views - 1),
+        )
+
+    assert usual_curvature(seen_by(count)) == pytest.approx(usual_curvature(seen_by(4)))
 
 
 def test_windows_ride_on_beyond_relief_that_they_smoothed() -> None:

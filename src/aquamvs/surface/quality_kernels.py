@@ -25,11 +25,12 @@ def noises(spread, curvature, effective, samples, noise):  # type: ignore[no-unt
 
 
 @compiled
-def _variance(noise, curvature, lever, own, rule):  # type: ignore[no-untyped-def]
+def _variance(noise, curvature, lever, effective, own, rule):  # type: ignore[no-untyped-def]
     """Variance of a height with an error that neither residuals nor scatter show."""
     error2, aperture2, usual, full, least_own, least_crossing = rule
     leverage = max(lever, _LEAST_LEVER)
     leverage *= leverage
+    curvature *= max(effective - _ONE, _HALF)
     crossing = min(max(curvature / leverage / usual, least_crossing), _ONE)
     hidden = (error2 + aperture2 * (_ONE / crossing - _ONE)) / leverage
     share = max(min(own / full, _ONE), least_own)
@@ -37,20 +38,22 @@ def _variance(noise, curvature, lever, own, rule):  # type: ignore[no-untyped-de
 
 
 @compiled
-def variances(noise, curvature, lever, own, scale, rule, variance):  # type: ignore[no-untyped-def]
+def variances(noise, curvature, lever, effective, own, scale, rule, variance):  # type: ignore[no-untyped-def]
     """Variance of every height.
 
     Args:
         noise: Of the heights, shape (N,), metres.
         curvature: See :class:`~.refine.Estimate`, likewise.
         lever: See there.
+        effective: See there.
         own: Its ``own_texture``.
         scale: Of the noise.
         rule: Six numbers; see :func:`~.quality._rule`.
         variance: Output, shape (N,), m².
     """
     for n in range(variance.shape[0]):
-        variance[n] = _variance(scale * noise[n], curvature[n], lever[n], own[n], rule)
+        scaled = scale * noise[n]
+        variance[n] = _variance(scaled, curvature[n], lever[n], effective[n], own[n], rule)
 
 
 @compiled
@@ -65,9 +68,9 @@ def matches(z, spread, curvature, effective, chance, limit, matched):  # type: i
 @compiled
 def judge(  # type: ignore[no-untyped-def]
     matched, height, variance, own, fit, missed, noise, shown, curvature, lever, effective, texture,
-    scale, rule, doubts, z, sigma, sure,
+    scale, rule, bounds, z, sigma, sure,
 ):  # fmt: skip
-    """Leave out heights that scatter makes doubtful, and say how certain the others are.
+    """Leave out heights that are too uncertain, and say how certain the others are.
 
     Args:
         matched: Cells that count, shape (N,), bool, like all maps here.
@@ -84,20 +87,23 @@ def judge(  # type: ignore[no-untyped-def]
         texture: Its ``own_texture``.
         scale: Of the scatter.
         rule: See :func:`variances`.
-        doubts: Motion of the loosest match and of a sure one; scatter that may be relief; scale of
-            the own variance, the motion at which noise doubles it, and scale of what is missed.
-        z: Output: heights, NaN where doubted.
+        bounds: Motion of the loosest match and of a sure one; scatter that may be relief; what
+            noise adds to the own variance, the motion (squared) at which it adds half of that, and
+            the scale of what is missed.
+        z: Output: heights, NaN where they are left out.
         sigma: Output.
         sure: Output, bool.
     """
-    loosest, surest, relief, own_scale, noisy_px, missed_scale = doubts
+    loosest, surest, relief, noisy_scale, noisy2, missed_scale = bounds
     for n in range(z.shape[0]):
         scattered = scale * (shown[n] if np.isfinite(shown[n]) else noise[n])
-        excess = _variance(scattered, curvature[n], lever[n], texture[n], rule) / variance[n]
-        each_view = lever[n] / np.sqrt(max(effective[n], _ONE))
-        motion = each_view * np.sqrt(own[n] * max(excess, _ONE) + fit[n] + missed[n])
-        noisy = noise[n] * lever[n] / noisy_px
-        widened = own[n] * own_scale * (_ONE + noisy * noisy) * max(excess - relief, _ONE)
+        excess = _variance(scattered, curvature[n], lever[n], effective[n], texture[n], rule)
+        excess /= variance[n]
+        motion = lever[n] * np.sqrt((own[n] + fit[n] + missed[n]) / max(effective[n], _ONE))
+        noisy = noise[n] * lever[n]
+        noisy *= noisy
+        widened = own[n] * (_ONE + noisy_scale * noisy / (noisy + noisy2))
+        widened *= max(excess - relief, _ONE)
         z[n] = height[n] if matched[n] & (motion < loosest) else _NAN
         sigma[n] = np.sqrt(widened + fit[n] + missed_scale * missed[n])
         sure[n] = motion < surest

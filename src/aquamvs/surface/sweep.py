@@ -35,7 +35,14 @@ from ..types import HeightMap, UndistortedViews
 from .evaluator import Pass, TileEvaluator, cell_bytes, create_evaluator, working_bytes
 from .grid import Grid, footprint, grid_over, median_gsd
 from .orthophoto import orthophoto
-from .quality import carried, final_heights, overshot, trusted_spread, without_gaps
+from .quality import (
+    carried,
+    final_heights,
+    overhanging,
+    overshot,
+    trusted_spread,
+    without_gaps,
+)
 from .refine import (
     SPARSE_TILE_SIDE,
     TILE_SIDE,
@@ -216,10 +223,13 @@ class _Sweep:
         grids, z = self._coarse()
         estimate, occlusion, evaluator = self._refine(grids, z)
         z, sigma, confidence = final_heights(estimate, LAST_PASSES[-1], grids[0].spacing)
-        sharp = self._sharpened(evaluator, grids[0], without_gaps(z), occlusion)
+        base = without_gaps(z)
+        sharp = self._sharpened(evaluator, grids[0], base, occlusion)
         del evaluator
-        z = torch.where(torch.isfinite(z), sharp.z, torch.nan)
-        sigma = (sigma**2 + sharp.variance).sqrt()
+        kept = torch.isfinite(z) & ~overhanging(z, base, grids[0].spacing)
+        z = torch.where(kept, sharp.z, torch.nan)
+        sigma = torch.where(kept, (sigma**2 + sharp.variance).sqrt(), torch.nan)
+        confidence = torch.where(kept, confidence, 0.0)
         self.levels.clear()  # what follows needs memory, and no pyramids
         return self._finish(grids[0], z, sigma, confidence, estimate, occlusion)
 
