@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
-from av.error import FFmpegError
 from torch import Tensor
 
 from ..errors import DataError
@@ -52,6 +50,9 @@ class VideoFile:
     """
 
     def __init__(self, path: str | Path) -> None:
+        import av  # most runs read images, and FFmpeg takes time to load
+        from av.error import FFmpegError
+
         self._path = Path(path)
         check_file(self._path, "video", max_bytes=_MAX_VIDEO_BYTES)
         try:
@@ -120,6 +121,8 @@ class VideoFile:
         Raises:
             DataError: No such frame, or it cannot be decoded.
         """
+        from av.error import FFmpegError
+
         if not 0 <= index < self.frame_count:
             raise DataError(
                 f"{self._path} has no frame {index}; it has frames 0 to {self.frame_count - 1}"

@@ -7,8 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-from av.error import FFmpegError
 from torch import Tensor
 
 from ..errors import DataError
@@ -47,6 +45,8 @@ def write_video(path: str | Path, frames: Iterable[tuple[float, Tensor]]) -> int
         >>> write_video("grey.mkv", [(0.0, torch.full((16, 16, 3), 0.5))])
         1
     """
+    from av.error import FFmpegError
+
     path = Path(path)
     if path.suffix.lower() != ".mkv":
         raise DataError(f"cannot write a video to {path}; expected a name that ends in .mkv")
@@ -58,6 +58,8 @@ def write_video(path: str | Path, frames: Iterable[tuple[float, Tensor]]) -> int
 
 
 def _encode(temporary: Path, path: Path, frames: Iterable[tuple[float, Tensor]]) -> int:
+    import av
+
     stream: Any = None
     last = -1
     size: tuple[int, ...] = ()

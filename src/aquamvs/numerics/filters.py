@@ -203,8 +203,7 @@ def scatter(roughness: Tensor) -> Tensor:
     Returns:
         Root mean square around every cell, shape (H, W); NaN where there are few.
     """
-    known = torch.isfinite(roughness) & (roughness != 0)
-    return local_rms(roughness, known, _SCATTER_SIGMA)
+    return local_rms(roughness, roughness.abs() > 0, _SCATTER_SIGMA)
 
 
 def extreme(maps: Tensor, radius: int) -> Tensor:
@@ -342,10 +341,10 @@ def upsample(maps: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def fill_gaps(maps: Tensor) -> Tensor:
     """Fill NaN smoothly from what surrounds it (pull and push through a pyramid), shape (H, W)."""
-    known = torch.isfinite(maps)
-    if bool(known.all()):
+    unknown = torch.isnan(maps)
+    if not bool(unknown.any()):
         return maps
-    return _pull_push(torch.where(known, maps, 0.0), known.to(maps))
+    return _pull_push(torch.where(unknown, 0.0, maps), (~unknown).to(maps))
 
 
 def _pull_push(values: Tensor, weight: Tensor) -> Tensor:

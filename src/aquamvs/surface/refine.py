@@ -189,7 +189,7 @@ def reselect(
     beside = extreme(extreme(z, 2) + extreme(-z, 2), _JUMP_REACH) > rise
     lower = extreme(torch.where(matched, z, -torch.inf), _JUMP_REACH)
     upper = -extreme(torch.where(matched, -z, -torch.inf), _JUMP_REACH)
-    competes = beside & torch.isfinite(lower)
+    competes = beside & (lower > -torch.inf)
     lower, upper = torch.where(competes, lower, z), torch.where(competes, upper, z)
     surfaces = [pad_edges(surface, COST_MARGIN) for surface in (z, lower, upper)]
     jumps = lower - upper > least_jump

@@ -233,7 +233,7 @@ def coarse_heights(
         volume = volume.with_planes(more)
         least, _ = volume.best()
     cost = volume.cost
-    index = torch.where(torch.isfinite(cost), _along_paths(cost), torch.inf).argmin(0)
+    index = torch.where(cost < torch.inf, _along_paths(cost), torch.inf).argmin(0)
     return torch.where(least < 1.0, _between(cost, index, volume.heights), torch.nan)
 
 
@@ -293,7 +293,7 @@ def _along_paths(cost: Tensor) -> Tensor:
 
     What no two views see costs a path as much as what agrees no better than chance.
     """
-    known = torch.where(torch.isfinite(cost), cost, 1.0)
+    known = torch.where(cost < torch.inf, cost, 1.0)
     if has_kernels(cost):
         from .search_kernels import along_paths
 
