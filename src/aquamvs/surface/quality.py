@@ -98,9 +98,7 @@ around them centimetres off."""
 _APERTURE_ERROR_PX = 0.15
 """Error that neighbours share where the texture runs along the views' motion, as an edge does that
 is parallel to the baseline: views show it blurred differently, and the match slides along it. With
-0.1 the board of seed 4 (41 degrees) was 0.075 mm off flat instead of 0.045."""
-_APERTURE_OF_CARRY_PX = 0.1
-"""Likewise between passes. With 0.15 the bowers of seeds 0 to 3 and 8 had 5 % more RMS error."""
+0.1 the board of seed 4 (41 degrees) was 0.075 mm off flat instead of 0.040."""
 _APERTURE_OF_RELIEF_PX = 0.02
 """Likewise where relief is told from noise. With 0 the board of seed 4 was 0.09 mm off flat instead
 of 0.06; with 0.1 next to no relief came back."""
@@ -244,7 +242,7 @@ def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
     # Residuals are correlated from cell to cell (texture, interpolation), by how much depends on
     # the scene; what neighbouring estimates differ by shows it.
     scattered = torch.where(torch.isfinite(shown), shown, noise)
-    hidden = _Hidden(usual_curvature(estimate), _COMMON_ERROR_PX, _APERTURE_OF_CARRY_PX)
+    hidden = _Hidden(usual_curvature(estimate), _COMMON_ERROR_PX)
     variance = _variance(estimate, scattered, _CARRY_SCALE, hidden)
     return without_gaps(settled_heights(kept, variance, spacing))
 
@@ -268,7 +266,7 @@ def overshot(estimate: Estimate, plan: Pass, spacing: float, ridden: Tensor) -> 
     noise = _noise(estimate, plan)
     kept = _kept(estimate, plan, noise)
     smoothed = smooth_pairs(kept, _roughness_limit(noise, spacing), _FINAL_SIGMA)
-    hidden = _Hidden(usual_curvature(estimate), _COMMON_ERROR_PX, _APERTURE_OF_CARRY_PX)
+    hidden = _Hidden(usual_curvature(estimate), _COMMON_ERROR_PX)
     variance = _variance(estimate, noise, _RESIDUAL_SCALE, hidden)
     z = without_gaps(settled_heights(smoothed, variance, spacing))
 
