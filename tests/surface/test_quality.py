@@ -148,6 +148,11 @@ def test_the_last_cells_before_a_jump_down_are_told() -> None:
     assert torch.equal(overhanging(z, z, SPACING), rim)
 
 
+def test_a_steep_slope_is_no_jump() -> None:
+    z = (1.0 + 2.5 * SPACING * torch.arange(SHAPE[1])).expand(SHAPE)
+    assert not overhanging(z, z, SPACING).any()
+
+
 @pytest.mark.parametrize("count", [2, 8])
 def test_texture_counts_the_same_in_few_views_and_in_many(count: int) -> None:
     """Agreement is a mean over one degree of freedom less than there are views; levers add up."""

@@ -26,7 +26,7 @@ from ..numerics.filters import (
 )
 from ..numerics.planes import Settled, settle, settled_heights
 from .evaluator import Pass
-from .refine import Estimate
+from .refine import JUMP_CELLS, Estimate
 
 _CARRY_SPREAD = 0.4
 """Cells that agree less than this are bridged from their neighbours before the next pass."""
@@ -224,7 +224,8 @@ def overhanging(z: Tensor, bridged: Tensor, spacing: float) -> Tensor:
         bridged: The same without gaps.
         spacing: Cell size, metres.
     """
-    return extreme(bridged, 1) - z > _STRAY * spacing
+    beside = extreme(bridged, 1) - z > _STRAY * spacing
+    return beside & (extreme(bridged, 2) - z > JUMP_CELLS * spacing)
 
 
 def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:

@@ -23,7 +23,7 @@ TILE_SIDE = 160
 
 _JUMP_REACH = 8
 """Cells by which a level may carry a surface over a jump: what its windows span."""
-_JUMP_CELLS = 6.0
+JUMP_CELLS = 6.0
 """Rise within 5 x 5 cells that is a jump and not a slope, cells."""
 SPARSE_TILE_SIDE = 80
 """Cells along the tiles of work that few cells need: a smaller part around them may do."""
@@ -185,7 +185,7 @@ def reselect(
     Returns:
         The best of the three per cell, shape (rows, columns).
     """
-    rise = max(least_jump, _JUMP_CELLS * grid.spacing)
+    rise = max(least_jump, JUMP_CELLS * grid.spacing)
     beside = extreme(extreme(z, 2) + extreme(-z, 2), _JUMP_REACH) > rise
     lower = extreme(torch.where(matched, z, -torch.inf), _JUMP_REACH)
     upper = -extreme(torch.where(matched, -z, -torch.inf), _JUMP_REACH)
