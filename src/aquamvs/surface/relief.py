@@ -130,8 +130,8 @@ def _given_back(
 
         z, noise = torch.empty_like(base), torch.empty_like(base)
         moved = base.new_empty(_halved_shape(base))
-        given = base, torch.stack(bands), torch.stack(reliefs), variance
-        arrays = [*(each.numpy() for each in given), np.array(scales, np.float32)]
+        pairs = (tuple(each.numpy() for each in pair) for pair in (bands, reliefs))
+        arrays = base.numpy(), *pairs, variance.numpy(), np.array(scales, np.float32)
         out = [each.numpy() for each in (z, noise, moved)]
         by_rows(base, lambda rows: give_back(*arrays, rows.start, rows.stop, *out), multiple=2)
         return z, noise, moved

@@ -112,8 +112,8 @@ def give_back(base, bands, reliefs, variance, scales, first, last, z, noise, mov
 
     Args:
         base: Heights of the wider windows, shape (rows, columns), metres.
-        bands: What was found, shape (2, rows, columns).
-        reliefs: Mean squares of the relief of each band, shape (2, h, w), of pairs of cells.
+        bands: What was found: two of shape (rows, columns).
+        reliefs: Mean squares of the relief of each band: two of shape (h, w), of pairs of cells.
         variance: Of what was found, m².
         scales: Noise of each band over what that says, squared, shape (2,).
         first: Row to begin with.
@@ -133,11 +133,12 @@ def give_back(base, bands, reliefs, variance, scales, first, last, z, noise, mov
                 change[c], noise[r, c] = _ZERO, _ZERO
             for band in range(2):
                 _upsampled(reliefs[band], r, shown)
+                found = bands[band][r]
                 for c in range(columns):
                     noisy = scales[band] * variance[r, c]
                     share = shown[c] / (shown[c] + noisy)
                     if share > _ZERO:  # not so where nothing is known
-                        change[c] += share * bands[band, r, c]
+                        change[c] += share * found[c]
                         noise[r, c] += share * noisy
             for c in range(columns):
                 z[r, c] = base[r, c] + change[c]
