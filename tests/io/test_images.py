@@ -86,6 +86,7 @@ def test_levels_are_rounded_half_to_even() -> None:
     assert np.array_equal(color_levels(values), (values * 255).round().byte().numpy())
     odd = torch.tensor([[-torch.inf, -0.3, 1.2, 1e9, torch.inf, torch.nan]]).repeat(1, 9)
     assert np.array_equal(color_levels(odd), [[0, 0, 255, 255, 255, 0] * 9])
+    assert color_levels(torch.zeros(0, 3)).shape == (0, 3)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])

@@ -58,9 +58,3 @@ HEIGHT_FIELDS = (
 def cell_centres(start: float, spacing: float, count: int) -> NDArray[np.float64]:
     """World X or Y of cells, shape (count,), metres."""
     return start + spacing * np.arange(count, dtype=np.float64)
-
-
-def color_levels(height_map: HeightMap) -> NDArray[np.uint8]:
-    """Colours in 8 bits, shape (rows, columns, 3); unknown ones are black."""
-    levels = height_map.color.nan_to_num(0.0).clamp(0, 1) * 255
-    return levels.round().cpu().numpy().astype(np.uint8)

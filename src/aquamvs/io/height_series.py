@@ -17,7 +17,8 @@ from ..errors import ConfigError, DataError
 from ..maps import sample_map
 from ..types import HeightMap
 from .arrays import MAX_ELEMENTS, load_height_map, open_arrays
-from .height_fields import AXES, COLOR, HEIGHT_FIELDS, WORLD_FRAME, cell_centres, color_levels
+from .height_fields import AXES, COLOR, HEIGHT_FIELDS, WORLD_FRAME, cell_centres
+from .images import color_levels
 from .storage import new_folder
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def _dataset(height_map: HeightMap, grid: _Cells, frame: int, interval: float | 
         field.name: (("frame", "y", "x"), field.values(height_map)[None], field.attributes)
         for field in HEIGHT_FIELDS
     }
-    variables["color"] = (("frame", "y", "x", "rgb"), color_levels(height_map)[None], COLOR)
+    variables["color"] = (("frame", "y", "x", "rgb"), color_levels(height_map.color)[None], COLOR)
     about = {
         "Conventions": "CF-1.11",
         "title": "AquaMVS height maps",

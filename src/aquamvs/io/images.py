@@ -180,6 +180,8 @@ def color_levels(values: Tensor) -> NDArray[np.uint8]:
         [[0, 128, 255, 0]]
     """
     known = values.detach().cpu().float().clamp(0, 1).nan_to_num_(0.0)
+    if known.numel() == 0:  # OpenCV gives nothing for nothing
+        return np.zeros(known.shape, np.uint8)
     return np.asarray(cv2.convertScaleAbs(known.numpy(), alpha=255), np.uint8)  # half to even
 
 

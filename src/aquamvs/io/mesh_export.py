@@ -8,6 +8,7 @@ import numpy as np
 from ..errors import DataError
 from ..types import Mesh
 from .atomic import atomic_path
+from .images import color_levels
 from .ply import save_mesh
 
 EXPORT_SUFFIXES = (".ply", ".obj", ".stl", ".glb", ".gltf")
@@ -61,12 +62,11 @@ def export_mesh(mesh: Mesh, path: str | Path) -> None:
 def _encode(mesh: Mesh, suffix: str) -> bytes:
     import trimesh  # slow to import, and only exports need it
 
-    levels = (mesh.colors.nan_to_num(0.0).clamp(0, 1) * 255).round().byte().cpu().numpy()
     model = trimesh.Trimesh(
         vertices=mesh.vertices.detach().cpu().double().numpy(),
         faces=mesh.faces.cpu().numpy(),
         vertex_normals=mesh.normals.detach().cpu().double().numpy(),
-        vertex_colors=levels,
+        vertex_colors=color_levels(mesh.colors),
         process=False,
     )
     exporter: Any = model  # trimesh annotates one of the two export methods only

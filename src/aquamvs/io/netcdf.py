@@ -10,7 +10,8 @@ import numpy as np
 from ..errors import DataError
 from ..types import HeightMap
 from .atomic import atomic_path
-from .height_fields import AXES, COLOR, HEIGHT_FIELDS, WORLD_FRAME, cell_centres, color_levels
+from .height_fields import AXES, COLOR, HEIGHT_FIELDS, WORLD_FRAME, cell_centres
+from .images import color_levels
 
 
 def save_netcdf(path: str | Path, height_map: HeightMap) -> None:
@@ -53,7 +54,7 @@ def save_netcdf(path: str | Path, height_map: HeightMap) -> None:
         for field in HEIGHT_FIELDS:
             kind = np.dtype(field.dtype).str[1:]
             _add(file, field.name, field.values(height_map), kind, ("y", "x"), field.attributes)
-        _add(file, "color", color_levels(height_map), "i2", ("y", "x", "rgb"), COLOR)
+        _add(file, "color", color_levels(height_map.color), "i2", ("y", "x", "rgb"), COLOR)
 
 
 def _add(

@@ -24,6 +24,7 @@ from ..io import (
     load_point_cloud,
     ply_elements,
 )
+from ..io.images import color_levels
 from ..meshing import mesh_from_height_map
 from ..types import Mesh
 
@@ -109,7 +110,7 @@ def _encode_mesh(mesh: Mesh) -> bytes:
 
 
 def _levels(colors: torch.Tensor) -> NDArray[np.uint8]:
-    levels = (colors.nan_to_num(0.0).clamp(0, 1) * 255).round().byte().numpy()
+    levels = color_levels(colors)
     return np.concatenate([levels, np.full((len(levels), 1), 255, np.uint8)], axis=1)
 
 
