@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -150,10 +151,7 @@ def test_a_wrong_refractive_index_breaks_flatness_agreement_or_size(
     rig: list[RefractiveProjectionModel], pose: BoardPose
 ) -> None:
     models, detections = observe(rig, pose.corners)
-    wrong = {
-        name: RefractiveProjectionModel(m.K, m.R, m.t, m.water_z, m.normal, 1.0, 1.36)
-        for name, m in models.items()
-    }
+    wrong = {name: replace(m, n_water=1.36) for name, m in models.items()}
     right = board_corner_errors(triangulate_corners(models, detections), pose, pose_is_truth=True)
     off = board_corner_errors(triangulate_corners(wrong, detections), pose, pose_is_truth=True)
     # A denser water makes the same pixels mean a point deeper by 0.35 m * 0.027 / 1.333.

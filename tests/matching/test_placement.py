@@ -7,7 +7,6 @@ import torch
 
 from aquamvs.matching.placement import placed
 from aquamvs.matching.transfer import GreyPair
-from aquamvs.projection import RefractiveProjectionModel
 
 
 @pytest.fixture
@@ -50,16 +49,12 @@ def test_a_coarser_view_is_told_from_the_finer_one(bed, views, true_places):
     K = east.model.K.clone()
     K[:2] /= factor
     K[:2, 2] += 0.5 / factor - 0.5
-    model = east.model
-    coarse = RefractiveProjectionModel(
-        K, model.R, model.t, model.water_z, model.normal, model.n_air, model.n_water
-    )
     image = torch.nn.functional.avg_pool2d(east.image.permute(2, 0, 1)[None], factor)[0]
     small = dataclasses.replace(
         east,
         image=image.permute(1, 2, 0).contiguous(),
         mask=torch.ones(size[1], size[0], dtype=torch.bool),
-        model=coarse,
+        model=east.model.with_intrinsics(K),
     )
     pixels, _, along = true_places
     target = bed.transfer(west, small, pixels.double()).float()

@@ -142,15 +142,8 @@ def test_moving_the_world_moves_the_map(level_plane: Rendered) -> None:
     shift = torch.tensor([3.0, -2.0, 0.5], dtype=torch.float64)
 
     def moved(model: RefractiveProjectionModel) -> RefractiveProjectionModel:
-        return RefractiveProjectionModel(
-            model.K,
-            model.R,
-            model.t - model.R @ shift,
-            model.water_z + 0.5,
-            model.normal,
-            model.n_air,
-            model.n_water,
-        )
+        t = model.t - model.R @ shift
+        return dataclasses.replace(model, t=t, water_z=model.water_z + 0.5)
 
     elsewhere = UndistortedViews(
         0, tuple(dataclasses.replace(view, model=moved(view.model)) for view in views)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -35,16 +36,18 @@ _UNIT_TOLERANCE = 1e-4
 """Largest deviation of the normal's length from 1 that is rounding rather than a mistake."""
 
 
+@dataclass(eq=False, repr=False)
 class RefractiveProjectionModel:
     """Pinhole intrinsics, a pose, and a flat interface below the camera.
 
     ``n_air == n_water`` is the plain pinhole camera. The model is immutable and has no distortion:
     it belongs to undistorted pixels (see :mod:`aquamvs.calibration.lens` for raw ones).
+    :func:`dataclasses.replace` makes another one of it.
 
-    Args:
+    Attributes:
         K: Intrinsics, shape (3, 3), pixels.
         R: Rotation of ``cam_from_world``, shape (3, 3).
-        t: Translation of ``cam_from_world``, shape (3,) or (3, 1), metres.
+        t: Translation of ``cam_from_world``, shape (3,), metres; (3, 1) is reshaped.
         water_z: The interface contains the world point (0, 0, water_z), metres.
         normal: Unit normal of the interface from water to air, shape (3,); world frame.
         n_air: Refractive index on the camera's side.
@@ -73,42 +76,42 @@ class RefractiveProjectionModel:
         0.3
     """
 
-    def __init__(
-        self,
-        K: Tensor,
-        R: Tensor,
-        t: Tensor,
-        water_z: float,
-        normal: Tensor,
-        n_air: float,
-        n_water: float,
-    ) -> None:
-        for name, tensor, shape in (("K", K, (3, 3)), ("R", R, (3, 3)), ("normal", normal, (3,))):
-            if tuple(tensor.shape) != shape:
-                raise ShapeError(name, tuple(tensor.shape), str(shape))
-        if t.numel() != 3:
-            raise ShapeError("t", tuple(t.shape), "(3,) or (3, 1)")
-        if not 0 < n_air <= n_water:
+    K: Tensor
+    R: Tensor
+    t: Tensor
+    water_z: float
+    normal: Tensor
+    n_air: float
+    n_water: float
+
+    def __post_init__(self) -> None:
+        for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("normal", (3,))):
+            found = tuple(getattr(self, name).shape)
+            if found != shape:
+                raise ShapeError(name, found, str(shape))
+        if self.t.numel() != 3:
+            raise ShapeError("t", tuple(self.t.shape), "(3,) or (3, 1)")
+        if not 0 < self.n_air <= self.n_water:
             raise CalibrationError(
-                f"refractive indices are n_air = {n_air} and n_water = {n_water}; expected "
-                "0 < n_air <= n_water (cameras in air look into water)"
+                f"refractive indices are n_air = {self.n_air} and n_water = {self.n_water}; "
+                "expected 0 < n_air <= n_water (cameras in air look into water)"
             )
-        length = float(normal.detach().double().norm())
+        length = float(self.normal.detach().double().norm())
         if not abs(length - 1) < _UNIT_TOLERANCE:
             raise CalibrationError(f"interface normal has length {length:.6g}; expected 1")
-        self.K, self.R, self.t, self.normal = K, R, t.reshape(3), normal
-        self.water_z, self.n_air, self.n_water = float(water_z), float(n_air), float(n_water)
+        self.t, self.water_z = self.t.reshape(3), float(self.water_z)
+        self.n_air, self.n_water = float(self.n_air), float(self.n_water)
         # Everything below is in float64: camera heights and K⁻¹ are used to 1e-9 px.
         K64, R64, t64, n64 = (x.double() for x in (self.K, self.R, self.t, self.normal))
         self._normal = n64 / n64.norm()
         self._centre = -R64.T @ t64
-        self._surface_point = self._centre.new_tensor([0.0, 0.0, self.water_z])
-        self._height: Tensor = ((self._centre - self._surface_point) * self._normal).sum()
+        surface_point = self._centre.new_tensor([0.0, 0.0, self.water_z])
+        self._height: Tensor = ((self._centre - surface_point) * self._normal).sum()
         if not float(self._height.detach()) > 0:
             raise CalibrationError(
                 f"the camera at {[round(x, 4) for x in self._centre.tolist()]} m is "
-                f"{-float(self._height):.4g} m below the water surface (water_z = {water_z} m); "
-                "expected every camera in air"
+                f"{-float(self._height):.4g} m below the water surface "
+                f"(water_z = {self.water_z} m); expected every camera in air"
             )
         self._world_from_image = R64.T @ torch.linalg.inv(K64)
         image_from_world = K64 @ R64
@@ -153,21 +156,12 @@ class RefractiveProjectionModel:
 
     def to(self, device: str | torch.device) -> RefractiveProjectionModel:
         """This model with its tensors on ``device``."""
-        return RefractiveProjectionModel(
-            self.K.to(device),
-            self.R.to(device),
-            self.t.to(device),
-            self.water_z,
-            self.normal.to(device),
-            self.n_air,
-            self.n_water,
-        )
+        K, R, t, normal = (x.to(device) for x in (self.K, self.R, self.t, self.normal))
+        return replace(self, K=K, R=R, t=t, normal=normal)
 
     def with_intrinsics(self, K: Tensor) -> RefractiveProjectionModel:
         """This model with other intrinsics, shape (3, 3): a crop or another resolution."""
-        return RefractiveProjectionModel(
-            K, self.R, self.t, self.water_z, self.normal, self.n_air, self.n_water
-        )
+        return replace(self, K=K)
 
     def turned(self, angles: Tensor) -> RefractiveProjectionModel:
         """This model with the camera turned about its optical centre.
@@ -177,15 +171,8 @@ class RefractiveProjectionModel:
         """
         axes = torch.eye(3, dtype=torch.float64, device=self.R.device)
         turn = torch.linalg.matrix_exp(torch.linalg.cross(angles.to(axes)[None], axes).T)
-        return RefractiveProjectionModel(
-            self.K,
-            (turn @ self.R.double()).to(self.R),
-            (turn @ self.t.double()).to(self.t),
-            self.water_z,
-            self.normal,
-            self.n_air,
-            self.n_water,
-        )
+        R, t = ((turn @ x.double()).to(x) for x in (self.R, self.t))
+        return replace(self, R=R, t=t)
 
     def cast_ray(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Rays under water that belong to pixels.

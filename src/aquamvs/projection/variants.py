@@ -1,5 +1,7 @@
 """The same camera under another belief about the water."""
 
+from dataclasses import replace
+
 import torch
 
 from .refractive import RefractiveProjectionModel
@@ -14,9 +16,7 @@ def straight(model: RefractiveProjectionModel) -> RefractiveProjectionModel:
         >>> straight(make_rig("small5").projection_model("cam0")).is_refractive
         False
     """
-    return RefractiveProjectionModel(
-        model.K, model.R, model.t, model.water_z, model.normal, model.n_air, model.n_air
-    )
+    return replace(model, n_water=model.n_air)
 
 
 def moved_surface(
@@ -45,12 +45,4 @@ def moved_surface(
     angle = torch.deg2rad(torch.tensor(tilt_deg, dtype=torch.float64))
     cosine, sine = float(angle.cos()), float(angle.sin())
     turn = model.normal.new_tensor([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
-    return RefractiveProjectionModel(
-        model.K,
-        model.R,
-        model.t,
-        model.water_z - rise,
-        turn @ model.normal,
-        model.n_air,
-        model.n_water,
-    )
+    return replace(model, water_z=model.water_z - rise, normal=turn @ model.normal)
