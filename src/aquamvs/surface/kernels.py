@@ -1,9 +1,10 @@
 """The hot loops of the surface sweep, compiled for the CPU (numba).
 
-One call does for one tile what :func:`~.refine.refine_tile` does with tensors, with everything in
-the processor's cache: project the cells, sample each view once per hypothesis, normalise, weigh the
-views, add up their spread, and smooth it. The arithmetic is that of :mod:`~.consistency` and
-:mod:`~.refine`, which stay the reference (and what runs on other devices); tests compare the two.
+One call does for one tile what :class:`~.evaluator.TensorEvaluator` does with tensors, with
+everything in the processor's cache: project the cells, sample each view once per hypothesis,
+normalise, weigh the views, add up their spread, and smooth it. The arithmetic is that of
+:mod:`~.consistency` and :mod:`~.evaluator`, which stay the reference (and what runs on other
+devices); tests compare the two.
 All arrays are contiguous; all values are float32.
 """
 

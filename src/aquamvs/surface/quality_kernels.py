@@ -48,7 +48,7 @@ def variances(noise, curvature, lever, effective, own, scale, rule, variance):  
         effective: See there.
         own: Its ``own_texture``.
         scale: Of the noise.
-        rule: Six numbers; see :func:`~.quality._rule`.
+        rule: Six numbers; see :attr:`~.quality._Hidden.rule`.
         variance: Output, shape (N,), m².
     """
     for n in range(variance.shape[0]):
