@@ -26,12 +26,12 @@ _WORDS = (
 
 def damaged(seeds: Sequence[bytes], rng: np.random.Generator) -> bytes:
     """One of the seeds with one to four faults."""
-    data = seeds[rng.integers(len(seeds))]
+    data = seeds[int(rng.integers(len(seeds)))]
     data = _inside(data, rng) if rng.random() < 0.5 else data
     for _ in range(rng.integers(1, 5)):
         fault = _FAULTS[rng.integers(len(_FAULTS))]
         data = fault(data, rng)
-    other = seeds[rng.integers(len(seeds))]
+    other = seeds[int(rng.integers(len(seeds)))]
     if rng.random() < 0.05 and data and other:
         data = data[: rng.integers(len(data)) + 1] + other[rng.integers(len(other)) :]
     return _repaired_png(data) if rng.random() < 0.7 else data
@@ -69,8 +69,9 @@ def _integer(data: bytes, rng: np.random.Generator) -> bytes:
     if end <= width:
         return data
     at = int(rng.integers(end - width))
-    order = "little" if rng.random() < 0.5 else "big"
-    return data[:at] + value.to_bytes(width, order) + data[at + width :]
+    is_little = rng.random() < 0.5
+    number = value.to_bytes(width, "little" if is_little else "big")
+    return data[:at] + number + data[at + width :]
 
 
 def _truncation(data: bytes, rng: np.random.Generator) -> bytes:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,10 +28,11 @@ from numpy.typing import NDArray
 
 from aquamvs.calibration import CalibrationData, compute_undistortion_maps, undistort_image
 from aquamvs.datasets import SceneKind, SceneOptions, make_rig, make_scene, render_view, true_depth
-from aquamvs.io import atomic_path
-from aquamvs.matching import Guidance, RomaOptions, create_matcher, select_pairs
+from aquamvs.io import save_arrays
+from aquamvs.matching import Guidance, RomaOptions, select_pairs
 from aquamvs.matching.alignment import WorkingGrid, resample
 from aquamvs.matching.images import to_uint8
+from aquamvs.matching.roma import create_roma
 from aquamvs.matching.roma_bundled import SMALL_SIDE, plane_alignment
 from aquamvs.matching.warps import guide_warp, mask_warp
 from aquamvs.pixels import pixel_grid
@@ -88,8 +90,9 @@ def plane_flow(reference: View, source: View, *, on_curves: bool) -> Warp:
     pixels = grid.all_pixels()
     images = [resample(reference, pixels)[0], resample(source, alignment.into_source(pixels))[0]]
     own, other = (cv2.cvtColor(to_uint8(image), cv2.COLOR_RGB2GRAY) for image in images)
-    solver = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    forth, back = solver.calc(own, other, None), solver.calc(other, own, None)
+    solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    nothing = np.empty(0, np.float32)  # of flow to begin with
+    forth, back = solver.calc(own, other, nothing), solver.calc(other, own, nothing)
     target = pixel_grid(reference.size).numpy() + forth
     returned = cv2.remap(
         back, target[..., 0], target[..., 1], cv2.INTER_LINEAR, borderValue=(1e4, 1e4)
@@ -134,9 +137,9 @@ def judge_seed(seed: int, size: tuple[int, int], work: Path) -> list[Judged]:
     """All matchers on all pairs of a seed, in one thread."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    network = create_matcher("roma")
+    network = create_roma(RomaOptions())
     rows: tuple[tuple[str, str, Matcher], ...] = (
-        ("unguided", network.label, create_matcher("roma", RomaOptions(guidance=None)).match),
+        ("unguided", network.label, create_roma(RomaOptions(guidance=None)).match),
         ("guided", network.label, network.match),
         ("guided", "plane + DIS flow", lambda r, s: plane_flow(r, s, on_curves=False)),
         ("guided", "plane + DIS flow, on curves", lambda r, s: plane_flow(r, s, on_curves=True)),
@@ -201,13 +204,12 @@ def rendered(
     if not path.is_file():
         options = SceneOptions(tilt_deg=BOARD_TILTS_DEG[seed // len(KINDS) % len(BOARD_TILTS_DEG)])
         scene = make_scene(kind, seed=seed, rig=rig, options=options)
-        arrays = {}
+        arrays: dict[str, NDArray[Any]] = {}
         for name in names:
             image = undistort_image(render_view(scene, rig, name), maps[name])
             depth, _, _ = true_depth(scene, rig, name, undistortion=maps[name])
             arrays |= {f"image_{name}": image, f"depth_{name}": depth.float().numpy()}
-        with atomic_path(path) as temporary:
-            np.savez(temporary, **arrays)
+        save_arrays(path, arrays)
     with np.load(path, allow_pickle=False) as archive:
         return {
             name: TrainingView(

@@ -102,8 +102,8 @@ def judge(kind: str, seed: int, data: Path, matcher: MatcherType) -> str:
     return (
         f"{1e3 * statistics.median_abs:6.3f} mm  {statistics.median_over_limit:5.2f}  "
         f"{statistics.rms_over_limit:9.2f}  {100 * statistics.count / judged:7.2f}%  "
-        f"{100 * claimed / max(lonely, 1):5.2f}%  {100 * statistics.within_1_sigma:6.1f}%  "
-        f"{100 * statistics.within_2_sigma:6.1f}%  {f_score[0]:6.1f}  {f_score[1]:6.1f}   "
+        f"{100 * claimed / max(lonely, 1):5.2f}%  {statistics.within_1_sigma:7.1%}  "
+        f"{statistics.within_2_sigma:7.1%}  {f_score[0]:6.1f}  {f_score[1]:6.1f}   "
         f"{per_view:10.1f} s  {rest:14.1f} s"
     )
 

@@ -124,7 +124,8 @@ def true_pairs(
 def right_matches(first: TrainingView, second: TrainingView, matches: Matches) -> Tensor:
     """Whether each match is within 3 px of the truth, shape (N,)."""
     target, seen = true_warp(first, second, matches.reference_pixels)
-    return seen & ((target - matches.source_pixels).norm(dim=-1) < SAME_POINT_PX)
+    near: Tensor = (target - matches.source_pixels).norm(dim=-1) < SAME_POINT_PX
+    return seen & near
 
 
 def judge(
@@ -159,8 +160,13 @@ def outcome(
     return right_matches(*truths, matches), wanted, len(i)
 
 
-def disturbed(view: View, rms_px: float, seed: int) -> View:
-    """The view with its camera turned at random, so that pixels move by ``rms_px`` RMS."""
+def disturbed(views: tuple[View, View], rms_px: float, number: int) -> tuple[View, View]:
+    """A pair with its cameras turned at random, so that pixels move by ``rms_px`` RMS."""
+    return turned(views[0], rms_px, 2 * number), turned(views[1], rms_px, 2 * number + 1)
+
+
+def turned(view: View, rms_px: float, seed: int) -> View:
+    """The view with its camera turned at random."""
     generator = torch.Generator().manual_seed(seed)
     axis = torch.randn(3, generator=generator, dtype=torch.float64)
     model = view.model
@@ -175,19 +181,19 @@ def matchers() -> dict[str, tuple[SparseMatcher, float]]:
     """Name -> matcher and the disturbance of the calibration, px RMS."""
     unguided = LightGlueMatcher.create(LightGlueOptions(guidance=None))
     guided = LightGlueMatcher.create(LightGlueOptions())
-    bare = {"max_rotation_deg": 180.0, "max_octaves": 10.0, "max_descriptor_distance": 1.5}
+    bare = SiftOptions(
+        ratio=1e6, max_rotation_deg=180.0, max_octaves=10.0, max_descriptor_distance=1.5
+    )
     return {
         f"{unguided.label}, unguided": (unguided, 0.0),
         "  mutual NN + ratio 0.8": (
             SiftMatcher(SiftOptions(guidance=None, max_descriptor_distance=1.5)), 0.0,
         ),
         f"{guided.label}, guided": (guided, 0.0),
-        "  guided mutual NN": (SiftMatcher(SiftOptions(ratio=1e6, **bare)), 0.0),
+        "  guided mutual NN": (SiftMatcher(bare), 0.0),
         "  guided SIFT (frames, ratio 0.8)": (SiftMatcher(SiftOptions()), 0.0),
         f"{guided.label}, guided, calibration off 1 px": (guided, 1.0),
-        "  guided mutual NN, calibration off 1 px": (
-            SiftMatcher(SiftOptions(ratio=1e6, **bare)), 1.0,
-        ),
+        "  guided mutual NN, calibration off 1 px": (SiftMatcher(bare), 1.0),
     }  # fmt: skip
 
 
@@ -211,17 +217,11 @@ def compare(folders: Sequence[Path], step: int, *, each: bool) -> None:
                     found[view.name] = detector.extract(view)
                     detection += time.process_time() - start
                     count += 1
-            truths = tuple(with_truth(view, truth.depth(view.name)) for view in both)
+            first, second = (with_truth(view, truth.depth(view.name)) for view in both)
+            features = found[pair.reference], found[pair.source]
             for name, (matcher, error) in table.items():
-                seen = both
-                if error:
-                    seen = tuple(
-                        disturbed(view, error, 2 * number + k) for k, view in enumerate(both)
-                    )
-                judge(
-                    tallies[name], matcher, seen, truths,
-                    (found[pair.reference], found[pair.source]),
-                )  # fmt: skip
+                seen = disturbed(both, error, number) if error else both
+                judge(tallies[name], matcher, seen, (first, second), features)
         totals = {name: total + tallies[name] for name, total in totals.items()}
         if each:
             show(folder.name, tallies)

@@ -15,13 +15,7 @@ import numpy as np
 import torch
 
 from aquamvs.benchmark.report import save_json_report
-from aquamvs.benchmark.results import (
-    BenchmarkResult,
-    PathwayResult,
-    StageTiming,
-    Status,
-    Timing,
-)
+from aquamvs.benchmark.results import BenchmarkResult, PathwayResult, Status
 from aquamvs.calibration import (
     CalibrationData,
     compute_undistortion_maps,
@@ -47,6 +41,7 @@ from aquamvs.io import (
 )
 from aquamvs.matching.checkpoints import read_tensors
 from aquamvs.pathways import Stage
+from aquamvs.pipeline import StageTiming, Timing
 from aquamvs.pipeline.outputs import FrameFolder, is_finished
 from aquamvs.training.data import TRAINING_SEEDS, TrainingScene, training_scene
 from aquamvs.training.rigs import IMAGE_SIZE
@@ -71,7 +66,7 @@ class Reader:
     read: Callable[[Path], Any]
 
 
-def _pixels(dtype: type[np.generic], channels: int) -> np.ndarray[Any, Any]:
+def _pixels(dtype: type[np.unsignedinteger[Any]], channels: int) -> np.ndarray[Any, Any]:
     top = np.iinfo(dtype).max
     ramp = np.linspace(0, top, _SIZE[0] * _SIZE[1] * channels)
     return ramp.reshape(_SIZE[1], _SIZE[0], channels).astype(dtype)
@@ -81,7 +76,7 @@ def _ramp(*shape: int) -> torch.Tensor:
     return torch.linspace(0, 1, math.prod(shape)).reshape(shape)
 
 
-def _images(suffix: str, *dtypes: type[np.generic]) -> Callable[[Path], list[bytes]]:
+def _images(suffix: str, *dtypes: type[np.unsignedinteger[Any]]) -> Callable[[Path], list[bytes]]:
     def make(_: Path) -> list[bytes]:
         return [
             cv2.imencode(suffix, _pixels(dtype, channels))[1].tobytes()
@@ -134,8 +129,10 @@ def _height_map(folder: Path) -> list[bytes]:
 
 def _surface(folder: Path) -> list[bytes]:
     plane = np.linspace(0, 1, 60, dtype=np.float32).reshape(6, 10)
-    numbers = {key: np.float64(1) for key in ("x0", "y0", "spacing")}
-    np.savez_compressed(folder / "s.npz", z=plane, discontinuity=plane > 0.5, **numbers)
+    one = np.float64(1)
+    np.savez_compressed(
+        folder / "s.npz", z=plane, discontinuity=plane > 0.5, x0=one, y0=one, spacing=one
+    )
     return [(folder / "s.npz").read_bytes()]
 
 
@@ -191,7 +188,7 @@ def _read_report(path: Path) -> bool:
 def _video(fourcc: str, suffix: str) -> Callable[[Path], list[bytes]]:
     def make(folder: Path) -> list[bytes]:
         path = folder / f"v{suffix}"
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*fourcc), 10, (64, 48))
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*fourcc), 10, (64, 48))
         for level in range(0, 250, 25):
             writer.write(np.full((48, 64, 3), level, np.uint8))
         writer.release()

@@ -134,7 +134,7 @@ def judge(height_map: HeightMap, views: UndistortedViews, dataset: Path) -> str:
         f"{1e3 * everything.median_abs:6.3f} mm  {everything.median_over_limit:5.2f}  "
         f"{everything.rms_over_limit:9.2f}  {steps.rms_over_limit:10.1f}  "
         f"{away.rms_over_limit:5.2f}   {100 * coverage:7.2f}%  "
-        f"{100 * everything.within_1_sigma:6.1f}%  {100 * everything.within_2_sigma:6.1f}%"
+        f"{everything.within_1_sigma:7.1%}  {everything.within_2_sigma:7.1%}"
     )
 
 
