@@ -136,7 +136,7 @@ def cell_centres(grid_size: tuple[int, int], image_size: tuple[int, int]) -> Ten
 
 
 def to_colmap(pixels: Tensor) -> Tensor:
-    """Pixels to COLMAP's convention, where (0, 0) is the top-left *corner* of the image.
+    """Pixels to COLMAP's and Nerfstudio's convention: (0, 0) is the *corner* of the top-left pixel.
 
     Example:
         >>> import torch
@@ -145,15 +145,3 @@ def to_colmap(pixels: Tensor) -> Tensor:
         [0.5, 0.5]
     """
     return pixels + 0.5
-
-
-def from_colmap(pixels: Tensor) -> Tensor:
-    """Inverse of :func:`to_colmap`.
-
-    Example:
-        >>> import torch
-        >>> from aquamvs.pixels import from_colmap
-        >>> from_colmap(torch.tensor([0.5, 0.5])).tolist()
-        [0.0, 0.0]
-    """
-    return pixels - 0.5

@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..pixels import pixel_grid
+from ..pixels import pixel_grid, to_colmap
 from ..types import View
 from .arrays import save_arrays
 from .atomic import atomic_path
 from .images import write_image
 
-_HALF_PIXEL = 0.5
-"""Both programs put (0, 0) at the corner of the top-left pixel; AquaMVS puts it at the centre."""
 _OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -97,15 +95,12 @@ def _pose(view: View) -> tuple[Any, Any]:
 
 def _intrinsics(view: View) -> tuple[float, float, float, float]:
     """fx, fy, cx, cy with the origin at the corner of the top-left pixel."""
-    K = view.model.K.double().cpu().numpy()
-    if K[0, 1] != 0:
-        raise DataError(f"camera {view.name} has skew {K[0, 1]}, which pinhole models lack")
-    return (
-        float(K[0, 0]),
-        float(K[1, 1]),
-        float(K[0, 2] + _HALF_PIXEL),
-        float(K[1, 2] + _HALF_PIXEL),
-    )
+    K = view.model.K.double().cpu()
+    skew = float(K[0, 1])
+    if skew != 0:
+        raise DataError(f"camera {view.name} has skew {skew}, which pinhole models lack")
+    cx, cy = to_colmap(K[:2, 2]).tolist()
+    return float(K[0, 0]), float(K[1, 1]), cx, cy
 
 
 def _colmap_cameras(views: Sequence[View]) -> str:
