@@ -1,4 +1,4 @@
-"""Operations on maps whose unknown pixels are NaN: sampling, resizing, box sums, normals."""
+"""Operations on maps whose unknown pixels are NaN: sampling, box sums, normals."""
 
 from collections.abc import Iterator
 
@@ -45,33 +45,6 @@ def sample_map(values: Tensor, pixels: Tensor) -> Tensor:
     inside = ((pixels >= 0) & (pixels <= pixels.new_tensor([width - 1, height - 1]))).all(-1)
     sampled = sampled.reshape(values.shape[:-2] + pixels.shape[:-1])
     return sampled.masked_fill(~inside, torch.nan)
-
-
-def resize_map(values: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Tensor:
-    """Bring a map to another resolution, bilinearly, edges on edges (see :mod:`aquamvs.pixels`).
-
-    Args:
-        values: shape (H, W); NaN makes every pixel NaN to which it would contribute.
-        size: (width, height) wanted.
-        antialias: Widen the filter when shrinking.
-
-    Returns:
-        shape (height, width).
-
-    Example:
-        >>> import torch
-        >>> from aquamvs.maps import resize_map
-        >>> resize_map(torch.tensor([[0.0, 2.0], [4.0, 6.0]]), (1, 1)).tolist()
-        [[3.0]]
-    """
-    width, height = size
-    return functional.interpolate(
-        values[None, None],
-        size=(height, width),
-        mode="bilinear",
-        align_corners=False,
-        antialias=antialias,
-    )[0, 0]
 
 
 def box_sum(values: Tensor, radius: int) -> Tensor:

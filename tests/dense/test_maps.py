@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from aquamvs.maps import box_sum, grid_normals, resize_map, sample_map
-from aquamvs.pixels import pixel_grid, rescale_pixels
+from aquamvs.maps import box_sum, grid_normals, sample_map
+from aquamvs.pixels import pixel_grid
 
 
 def ramp(width: int, height: int) -> torch.Tensor:
@@ -46,17 +46,6 @@ def test_channels_are_sampled_alike() -> None:
     sampled = sample_map(values, 3 * pixels)
     assert sampled.shape == (2, 3, 4)
     torch.testing.assert_close(sampled[1], -2 * sampled[0])
-
-
-@pytest.mark.parametrize("size", [(14, 10), (3, 2), (20, 3)])
-def test_resizing_keeps_pixel_conventions(size: tuple[int, int]) -> None:
-    """A linear map resized is the same linear function of the rescaled pixels, inside."""
-    source = (7, 5)
-    resized = resize_map(ramp(*source), size)
-    pixels = rescale_pixels(pixel_grid(size, dtype=torch.float64), size, source)
-    inside = ((pixels >= 0) & (pixels <= torch.tensor(source) - 1)).all(-1)
-    expected = 3 + 0.5 * pixels[..., 0] - 0.25 * pixels[..., 1]
-    torch.testing.assert_close(resized[inside], expected[inside])
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 6), st.integers(0, 99))

@@ -13,9 +13,10 @@ from aquamvs.dense import (
     engine_names,
 )
 from aquamvs.errors import ConfigError, DataError
+from aquamvs.evaluation import depth_points
 from aquamvs.maps import grid_normals
 from aquamvs.numerics.filters import extreme
-from aquamvs.projection.depth import points_from_depth, ray_depth
+from aquamvs.projection.depth import ray_depth
 from aquamvs.types import DepthMap, View
 
 from .conftest import Plane
@@ -33,7 +34,7 @@ def errors(depth_map: DepthMap, truth: torch.Tensor) -> torch.Tensor:
 
 def seen_by(scene) -> torch.Tensor:
     """Number of sources that see each true point, from the model alone."""
-    points = points_from_depth(scene.reference.model, scene.truth)
+    points, _ = depth_points(scene.reference.model, scene.truth)
     count = torch.zeros(scene.truth.shape, dtype=torch.int)
     for source in scene.sources:
         pixels, _, valid = ray_depth(source.model, points)
@@ -145,7 +146,7 @@ def test_stones_as_wide_as_a_window_stand_as_high_as_they_are(
     stones = Stones(seed=seed)
     scene = make_scene(stones)
     found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
-    top = stones.top(points_from_depth(scene.reference.model, scene.truth))
+    top = stones.top(depth_points(scene.reference.model, scene.truth)[0])
     around = extreme(top, 4)
     stone, ground = top > 0.9, found.valid & (around < 0.01)
     assert found.valid[stone].float().mean() > 0.95
@@ -230,7 +231,7 @@ def test_edge_of_a_source_image_does_not_pull_the_depth(make_scene, make_plane, 
     """Samples from outside of an image are left out, not black: no error grows at its border."""
     scene = make_scene(make_plane())
     found = PatchMatch().estimate(scene.reference, scene.sources[:1], RANGE)
-    points = points_from_depth(scene.reference.model, scene.truth)
+    points, _ = depth_points(scene.reference.model, scene.truth)
     pixels, _, _ = ray_depth(scene.sources[0].model, points)
     distance = torch.minimum(pixels, torch.tensor(scene.reference.size) - 1 - pixels).amin(-1)
     border = found.valid & (distance >= 0) & (distance < 4)
@@ -291,7 +292,7 @@ def test_normals_are_those_of_a_slanted_plane(make_scene, make_plane) -> None:
     slope = (0.3, -0.2)
     scene = make_scene(make_plane(slope=slope))
     found = PatchMatch().estimate(scene.reference, scene.sources, RANGE)
-    points = points_from_depth(scene.reference.model, found.depth)
+    points = depth_points(scene.reference.model, found.depth)[0].float()
     normal = grid_normals(points, torch.tensor([0.0, 0.0, -1.0]), radius=2)
     expected = torch.tensor([*slope, -1.0])
     cosine = (normal[found.valid] @ expected) / expected.norm()
@@ -300,7 +301,8 @@ def test_normals_are_those_of_a_slanted_plane(make_scene, make_plane) -> None:
 
 def test_bad_seeds_do_not_spoil_the_result(make_scene, make_plane, footprint) -> None:
     scene = make_scene(make_plane(slope=(0.3, -0.2)))
-    points = points_from_depth(scene.reference.model, scene.truth)[::9, ::9].reshape(-1, 3)
+    points = depth_points(scene.reference.model, scene.truth)[0].float()
+    points = points[::9, ::9].reshape(-1, 3)
     generator = torch.Generator().manual_seed(3)
     far_off = points + 0.2 * torch.rand(points.shape, generator=generator) - 0.1
     unseeded = PatchMatch().estimate(scene.reference, scene.sources, RANGE)

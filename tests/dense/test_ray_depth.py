@@ -4,16 +4,17 @@ import pytest
 import torch
 
 from aquamvs.errors import ShapeError
+from aquamvs.evaluation import depth_points
 from aquamvs.pixels import pixel_grid
 from aquamvs.projection import RefractiveProjectionModel
-from aquamvs.projection.depth import points_from_depth, ray_depth
+from aquamvs.projection.depth import ray_depth
 
 
 def test_depth_and_pixels_come_back(models) -> None:
     generator = torch.Generator().manual_seed(0)
     depth = 0.05 + torch.rand(120, 160, generator=generator, dtype=torch.float64)
     for model in models:
-        points = points_from_depth(model, depth)
+        points, _ = depth_points(model, depth)
         pixels, found, valid = ray_depth(model, points)
         assert valid.all()
         torch.testing.assert_close(found, depth, atol=1e-9, rtol=0)
@@ -51,12 +52,11 @@ def test_points_above_the_water_have_no_depth(models) -> None:
 def test_unknown_depth_gives_no_point(models) -> None:
     depth = torch.full((120, 160), 0.3)
     depth[5, 6] = torch.nan
-    points = points_from_depth(models[0], depth)
-    assert points.dtype == torch.float32
+    points, _ = depth_points(models[0], depth)
     assert points.isnan().any(-1).sum() == 1
     assert points[5, 6].isnan().all()
 
 
 def test_depth_must_be_a_map(models) -> None:
     with pytest.raises(ShapeError, match="depth"):
-        points_from_depth(models[0], torch.zeros(3))
+        depth_points(models[0], torch.zeros(3))

@@ -8,9 +8,10 @@ import torch
 from scipy.spatial import cKDTree
 
 from aquamvs.errors import ConfigError, DataError, StageError
+from aquamvs.evaluation import depth_points
 from aquamvs.fusion import FusionOptions, consistency_maps, filter_depth_maps, fuse
 from aquamvs.numerics.filters import extreme
-from aquamvs.projection.depth import points_from_depth, ray_depth
+from aquamvs.projection.depth import ray_depth
 from aquamvs.types import DepthMap, View
 
 PAIR = [(0.0, 0.0), (0.12, 0.02)]
@@ -21,7 +22,7 @@ STRICT = FusionOptions(relative_floor=0.0)
 
 def seen_by(rig, number: int) -> torch.Tensor:
     """Views whose image holds each point of a view's map, its own included, shape (H, W)."""
-    points = points_from_depth(rig.views[number].model, rig.maps[number].depth)
+    points = depth_points(rig.views[number].model, rig.maps[number].depth)[0]
     count = torch.ones(points.shape[:2], dtype=torch.int)
     for other in rig.views:
         if other is not rig.views[number]:
@@ -89,7 +90,7 @@ def test_a_surface_that_all_views_take_for_wider_than_it_is_loses_its_rim(
     far, near = make_rig(make_plane(0.95), RING), make_rig(make_plane(0.85), RING)
     edge, margin = 0.02, FOOTPRINT  # the near surface ends at x = 0.02 and is seen wider
     places = [
-        points_from_depth(view.model, before.depth)[..., 0]
+        depth_points(view.model, before.depth)[0][..., 0]
         for view, before in zip(far.views, near.maps, strict=True)
     ]
     maps = [
@@ -144,7 +145,7 @@ def test_outlier_pixel_is_removed(make_plane, make_rig) -> None:
     cloud = fuse(rig.views, maps)
     assert plane.distance(cloud.points).abs().max() < 2e-5
     # Another view fills in for the pixel.
-    patch = points_from_depth(rig.views[0].model, rig.maps[0].depth)[30, 40]
+    patch = depth_points(rig.views[0].model, rig.maps[0].depth)[0][30, 40]
     assert (cloud.points - patch).norm(dim=-1).min() < FOOTPRINT
 
 

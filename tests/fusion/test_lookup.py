@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
+from aquamvs.evaluation import depth_points
 from aquamvs.fusion.lookup import look_up, look_up_with_tensors
-from aquamvs.projection.depth import points_from_depth
 
 pytest.importorskip("numba")
 
@@ -18,7 +18,7 @@ def test_lookup_agrees_with_tensors(make_plane, make_rig, slope) -> None:
     depth[20:30, 20:40] -= 0.1
     depth[40:44, 50:60] = torch.nan
     other = dataclasses.replace(rig.maps[1], depth=depth)
-    points = points_from_depth(rig.views[0].model, rig.maps[0].depth).reshape(-1, 3)
+    points = depth_points(rig.views[0].model, rig.maps[0].depth)[0].float().reshape(-1, 3)
     points[:5] = torch.nan
     found, expected = (
         each(points, rig.views[1].model, other) for each in (look_up, look_up_with_tensors)
@@ -39,7 +39,7 @@ def test_mean_of_two_surfaces_is_never_found(make_plane, make_rig) -> None:
     depth = rig.maps[1].depth.clone()
     depth[:, ::2] -= 0.1  # every lookup lies between two surfaces
     other = dataclasses.replace(rig.maps[1], depth=depth)
-    points = points_from_depth(rig.views[0].model, rig.maps[0].depth).reshape(-1, 3)
+    points = depth_points(rig.views[0].model, rig.maps[0].depth)[0].float().reshape(-1, 3)
     gap = look_up(points, rig.views[1].model, other).gap
     known = torch.isfinite(gap)
     assert gap[known].abs().max() < 2e-3  # of the point's own surface, within a pixel

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Floats = NDArray[np.float32]
 
 
 class Part(IntEnum):

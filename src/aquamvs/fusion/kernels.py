@@ -11,7 +11,7 @@ from ..numerics.compiler import compiled
 from ..projection.kernels import DOWN, HEIGHT, INDEX, NORMAL, REFRACTIVE, ROWS, bend
 
 _F = np.float32
-_ZERO, _ONE, _HALF = _F(0), _F(1), _F(0.5)
+_ZERO, _ONE = _F(0), _F(1)
 _NAN = _F(np.nan)
 _EPS = _F(np.finfo(np.float32).eps)
 

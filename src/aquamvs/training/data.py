@@ -1,13 +1,12 @@
-"""Training data: rendered scenes through water, and pairs of their views with true warps.
+"""Training data: rendered scenes through water, and true warps between their views.
 
-Everything follows from a seed: rig, scene, camera settings, which pair is drawn, and its
-photometric change. Rendering takes seconds per scene, so every scene is rendered once (kept in a
-work folder where one is given) and many pairs are drawn from it.
+Everything follows from a seed: rig, scene, camera settings, and photometric change. Rendering takes
+seconds per scene, so every scene is rendered once (kept in a work folder where one is given) and
+many pairs of its views are drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,39 +115,6 @@ class TrainingScene:
     pairs: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ViewPair:
-    """Two views of a scene with the true correspondence of their pixels.
-
-    Attributes:
-        first: One view; its image carries the pair's photometric change.
-        second: The other.
-        warp: Where each pixel of ``first`` lies in ``second``, shape (H, W, 2), float32, px; NaN
-            where there is no surface.
-        visible: Where ``second`` sees that point, shape (H, W), bool: inside of its image and not
-            hidden.
-        reverse_warp: The same from ``second`` to ``first``.
-        reverse_visible: Likewise.
-
-    Example:
-        >>> from aquamvs.training.data import TrainingView, ViewPair, true_warp
-        >>> both = [
-        ...     TrainingView(v.name, (v.image * 255).byte().numpy(), truth.depth(v.name), v.model)
-        ...     for v in (views["cam0"], views["cam1"])
-        ... ]
-        >>> pair = ViewPair(*both, *true_warp(*both), *true_warp(*reversed(both)))
-        >>> tuple(pair.warp.shape), tuple(pair.reverse_visible.shape)
-        ((150, 200, 2), (150, 200))
-    """
-
-    first: TrainingView
-    second: TrainingView
-    warp: Tensor
-    visible: Tensor
-    reverse_warp: Tensor
-    reverse_visible: Tensor
-
-
 def training_scene(seed: int, work: Path | None = None) -> TrainingScene:
     """Render a scene, or read it where it was rendered before.
 
@@ -189,42 +155,6 @@ def training_scene(seed: int, work: Path | None = None) -> TrainingScene:
         raise DataError(
             f"{path} is not a rendered training scene ({error}); delete it, and it is made anew"
         ) from None
-
-
-def draw_pairs(scenes: Sequence[TrainingScene], *, seed: int, start: int = 0) -> Iterator[ViewPair]:
-    """An endless sequence of pairs; the same seed gives the same sequence.
-
-    Args:
-        scenes: To draw from.
-        seed: Of the sequence.
-        start: Position to start at: pair k does not depend on the pairs before it.
-
-    Yields:
-        Pairs in either direction, with photometric change.
-
-    Example:
-        >>> from aquamvs.training.data import TrainingView, TrainingScene, draw_pairs
-        >>> both = [
-        ...     TrainingView(v.name, (v.image * 255).byte().numpy(), truth.depth(v.name), v.model)
-        ...     for v in (views["cam0"], views["cam1"])
-        ... ]
-        >>> scene = TrainingScene(1000, tuple(both), pairs=((0, 1),))
-        >>> pairs = draw_pairs([scene], seed=0)
-        >>> sorted([(pair := next(pairs)).first.name, pair.second.name])
-        ['cam0', 'cam1']
-    """
-    position = start
-    while True:
-        rng = random_stream(seed, "training pair", position)
-        scene = scenes[int(rng.integers(len(scenes)))]
-        i, j = rng.permutation(scene.pairs[int(rng.integers(len(scene.pairs)))])
-        first, second = (
-            change_light(view, rng) for view in (scene.views[int(i)], scene.views[int(j)])
-        )
-        warp, visible = true_warp(first, second)
-        reverse_warp, reverse_visible = true_warp(second, first)
-        yield ViewPair(first, second, warp, visible, reverse_warp, reverse_visible)
-        position += 1
 
 
 def true_warp(

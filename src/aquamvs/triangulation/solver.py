@@ -90,29 +90,22 @@ def intersect(rays: Rays, tracks: Tracks) -> Tensor:
     return _solve(matrix + damping, vector)
 
 
-def solve_tracks(
-    models: Sequence[RefractiveProjectionModel], tracks: Tracks, start: Tensor | None = None
-) -> Solution:
+def solve_tracks(models: Sequence[RefractiveProjectionModel], tracks: Tracks) -> Solution:
     """Points of least squared reprojection error.
 
     Args:
         models: In the order of ``tracks.cameras``, on the device of the tracks.
         tracks: Observations.
-        start: First guess, shape (T, 3); None intersects the rays.
 
     Returns:
         The solution; tracks whose points no camera could see have NaN residuals.
     """
     with operation_threads(1 + len(tracks.track) // _OBSERVATIONS_PER_THREAD):
-        return _solved(models, tracks, start)
+        return _solved(models, tracks)
 
 
-def _solved(
-    models: Sequence[RefractiveProjectionModel], tracks: Tracks, start: Tensor | None
-) -> Solution:
-    if start is None:
-        start = intersect(cast_rays(models, tracks), tracks)
-    points = _below_surface(models[0], start)
+def _solved(models: Sequence[RefractiveProjectionModel], tracks: Tracks) -> Solution:
+    points = _below_surface(models[0], intersect(cast_rays(models, tracks), tracks))
     state = _linearise(models, tracks, points)
     damping = torch.full((len(tracks), 1, 1), _DAMPING, dtype=torch.float64).to(points)
     for _ in range(_MAX_STEPS):

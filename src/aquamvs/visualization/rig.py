@@ -17,6 +17,9 @@ from .canvas import BLUE, GREY, ORANGE, SKY, VERMILION, PlotFigure, bare
 _FLOOR_PART = 0.4
 """Depth of the level on which footprints are drawn, in camera heights, when none is given."""
 
+_PER_SIDE = 8
+"""Rays through each side of the image's border that outline its footprint."""
+
 
 def plot_rig(calibration: CalibrationData, *, floor_z: float | None = None) -> PlotFigure:
     """Plan and side view of a rig: cameras, footprints, water surface and refracted rays.
@@ -159,10 +162,10 @@ def plot_refracted_ray(
     return figure
 
 
-def _border(size: tuple[int, int], per_side: int = 8) -> Tensor:
-    """Pixels around an image's border, shape (4 * per_side, 2)."""
+def _border(size: tuple[int, int]) -> Tensor:
+    """Pixels around an image's border, shape (4 * _PER_SIDE, 2)."""
     width, height = size[0] - 1.0, size[1] - 1.0
-    part = torch.arange(per_side, dtype=torch.float64) / per_side
+    part = torch.arange(_PER_SIDE, dtype=torch.float64) / _PER_SIDE
     zero, one = torch.zeros_like(part), torch.ones_like(part)
     u = torch.cat([part, one, 1 - part, zero]) * width
     v = torch.cat([zero, part, one, 1 - part]) * height
