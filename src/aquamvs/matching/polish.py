@@ -32,8 +32,7 @@ def polish_motion(own: Tensor, other: Tensor, motion: Tensor) -> Tensor:
     full = functional.interpolate(channels, scale_factor=2, mode="bilinear", align_corners=False)
     flow = np.ascontiguousarray(full[0].permute(1, 2, 0).numpy())
     first, second = (cv2.cvtColor(to_uint8(x), cv2.COLOR_RGB2GRAY) for x in (own, other))
-    # In every build of OpenCV, but not in its type hints.
-    solver = cv2.VariationalRefinement_create()  # type: ignore[attr-defined]
+    solver = cv2.VariationalRefinement.create()
     solver.setFixedPointIterations(_ROUNDS)
     # OpenCV's own defaults for DIS flow, where images differ in brightness.
     solver.setAlpha(20.0)
