@@ -1,7 +1,6 @@
 """Scenes for the surface sweep: textured planes through water, rendered without noise."""
 
 import dataclasses
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from aquamvs.types import FrameSet, UndistortedViews
 
 Region = tuple[float, float, float, float]
 Rendered = tuple[UndistortedViews, Scene, Region]
-Render = Callable[..., Rendered]
 
 LEVER = 300.0
 """Pixels that views move per metre of height."""
