@@ -14,10 +14,6 @@ from aquamvs.numerics.filters import (
     specks,
     upsample,
 )
-from aquamvs.surface.evaluator import COST_MARGIN
-from aquamvs.surface.grid import Grid
-from aquamvs.surface.refine import reselect
-from aquamvs.surface.tiles import Tile
 from tests.simulated_device import simulated_device
 
 
@@ -90,43 +86,6 @@ def test_height_normals_are_those_of_the_points() -> None:
     found = height_normals(z, spacing)
     assert torch.equal(torch.isnan(found), torch.isnan(expected))
     assert (found - expected).abs().nan_to_num(0.0).max() < 1e-3
-
-
-class _Oracle:
-    """An evaluator that knows the true surface."""
-
-    workers = 1
-    device = torch.device("cpu")
-
-    def __init__(self, truth: torch.Tensor) -> None:
-        self._truth = truth
-
-    def costs(
-        self, grid: Grid, tile: Tile, surfaces: list[torch.Tensor], *, robust: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        del grid, robust
-        inside = slice(COST_MARGIN, -COST_MARGIN)
-        inner = torch.stack([z[inside, inside] for z in surfaces])
-        return 10 * (inner - self._truth[tile.cells]).abs(), torch.full_like(inner, 3.0)
-
-
-def test_a_surface_carried_over_an_edge_gives_way_to_the_bed() -> None:
-    truth = torch.full((90, 100), 1.4)
-    truth[30:60, 40:70] = 1.3
-    fattened = torch.full_like(truth, 1.4)
-    fattened[26:64, 36:74] = 1.3
-    matched = truth == fattened
-    chosen = reselect(_Oracle(truth), Grid(0.0, 0.0, 0.002, 90, 100), fattened, matched, 0.01, 0.1)
-    assert torch.equal(chosen, truth)
-
-
-def test_where_nothing_agrees_better_the_surface_stays() -> None:
-    z = torch.full((90, 100), 1.4)
-    z[30:60, 40:70] = 1.3
-    elsewhere = _Oracle(torch.full_like(z, 2.0))
-    matched = torch.ones_like(z, dtype=torch.bool)
-    chosen = reselect(elsewhere, Grid(0.0, 0.0, 0.002, 90, 100), z, matched, 0.01, 0.1)
-    assert torch.equal(chosen, z)
 
 
 def test_filling_keeps_what_is_known_and_continues_a_plane() -> None:

@@ -1,15 +1,13 @@
-"""How a pass moves a surface, and how surfaces compete for the cells beside a jump."""
-
-from collections.abc import Sequence
+"""How a pass moves a surface."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from aquamvs.surface.consistency import ROBUST_MARGIN
-from aquamvs.surface.evaluator import COST_MARGIN, Pass, TensorEvaluator
+from aquamvs.surface.evaluator import Pass, TensorEvaluator
 from aquamvs.surface.grid import Grid
-from aquamvs.surface.refine import refine, refine_again, reselect
+from aquamvs.surface.refine import refine, refine_again
 from aquamvs.surface.sweep import LAST_PASSES
 from aquamvs.surface.tiles import Tile, crowded
 from aquamvs.surface.visibility import Occlusion
@@ -25,16 +23,6 @@ class Oracle(TensorEvaluator):
         self.truth = torch.full(GRID.shape, BED)
         self.truth[:, :6] = TOP
         self.unmatched = torch.zeros(GRID.shape, dtype=torch.bool)
-
-    def costs(
-        self, grid: Grid, tile: Tile, surfaces: Sequence[Tensor], *, robust: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Distance from the truth."""
-        assert grid is GRID
-        assert robust
-        inner = (slice(COST_MARGIN, -COST_MARGIN),) * 2
-        cost = torch.stack([(z[inner] - self.truth[tile.cells]).abs() for z in surfaces])
-        return cost + 0.01, torch.full_like(cost, 2)
 
     def estimate(
         self,
@@ -55,26 +43,6 @@ class Oracle(TensorEvaluator):
         return torch.stack([half] + [torch.ones_like(half)] * 6)
 
 
-def chosen(z: Tensor, matched: Tensor, tile_side: int) -> Tensor:
-    return reselect(Oracle(), GRID, z, matched, 0.004, 0.3, tile_side=tile_side)
-
-
-def test_a_top_carried_over_the_bed_goes_back() -> None:
-    carried = Oracle().truth.clone()
-    carried[:, 6:10] = TOP
-    matched = torch.ones(GRID.shape, dtype=torch.bool)
-    torch.testing.assert_close(chosen(carried, matched, 64), Oracle().truth)
-
-
-@pytest.mark.parametrize("tile_side", [16, 40])
-def test_surfaces_compete_whatever_tile_their_cells_are_in(tile_side: int) -> None:
-    """A stray cell far from the jump, with one surface around it, shares a tile with it or not."""
-    z, matched = Oracle().truth.clone(), torch.ones(GRID.shape, dtype=torch.bool)
-    z[20:24, 40:44] = 1.03
-    matched[20:24, 40:44] = False
-    assert torch.equal(chosen(z, matched, tile_side), chosen(z, matched, 64))
-
-
 @pytest.mark.parametrize("tile_side", [16, 64])
 def test_a_pass_is_repeated_for_the_chosen_cells_alone(tile_side: int) -> None:
     oracle, plan = Oracle(), LAST_PASSES[-1]
@@ -89,6 +57,25 @@ def test_a_pass_is_repeated_for_the_chosen_cells_alone(tile_side: int) -> None:
     moved = some & ~oracle.unmatched
     assert torch.equal(first.z[~moved], z[~moved])
     torch.testing.assert_close(first.z[moved], (z + oracle.truth)[moved] / 2)
+
+
+def test_a_repeated_pass_replaces_only_what_agrees_less() -> None:
+    oracle, plan = Oracle(), LAST_PASSES[-1]
+    start = torch.full(GRID.shape, BED - 0.08)
+    common = (None, plan, STEP)
+    first = refine(oracle, GRID, start, *common, lambda: None, tile_side=64)
+    first.spread[:, 30:] = 1.5  # the oracle always says 1
+    first.spread[:30] = 2.5
+    first.z[:, :2] = torch.nan
+    every = torch.ones(GRID.shape, dtype=torch.bool)
+    z = first.z.clone()
+    refine_again(oracle, GRID, start, *common, first, every, rival=(0.5, 1.1))
+    replaced = torch.isnan(z)
+    replaced[:30] = True
+    expected = torch.where(replaced, (start + oracle.truth) / 2, z)
+    torch.testing.assert_close(first.z, expected)
+    refine_again(oracle, GRID, start - 0.1, *common, first, every, rival=(2.0, 0.9))
+    torch.testing.assert_close(first.z, expected)
 
 
 def test_tiles_of_which_little_is_chosen_are_left() -> None:

@@ -26,7 +26,8 @@ from ..numerics.filters import (
 )
 from ..numerics.planes import Settled, settle, settled_heights
 from .evaluator import Pass
-from .refine import JUMP_CELLS, Estimate
+from .layers import JUMP_CELLS
+from .refine import Estimate
 
 _CARRY_SPREAD = 0.4
 """Cells that agree less than this are bridged from their neighbours before the next pass."""
@@ -224,8 +225,7 @@ def overhanging(z: Tensor, bridged: Tensor, spacing: float) -> Tensor:
         bridged: The same without gaps.
         spacing: Cell size, metres.
     """
-    beside = extreme(bridged, 1) - z > _STRAY * spacing
-    return beside & (extreme(bridged, 2) - z > JUMP_CELLS * spacing)
+    return extreme(bridged, 2) - z > JUMP_CELLS * spacing
 
 
 def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:

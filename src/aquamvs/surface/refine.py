@@ -9,26 +9,19 @@ import torch
 from torch import Tensor
 
 from ..numerics.acceleration import in_parallel
-from ..numerics.filters import extreme, pad_edges, pad_linear
+from ..numerics.filters import pad_linear
 from ..numerics.pyramid import LevelView, inside_images
 from ..projection import ProjectionRig
 from .consistency import ROBUST_MARGIN
-from .evaluator import COST_MARGIN, Pass, TileEvaluator
+from .evaluator import Pass, TileEvaluator
 from .grid import Grid
 from .tiles import Tile, split
 from .visibility import Occlusion
 
 TILE_SIDE = 160
 """Cells along a tile: a tile's working set stays near the processor's cache."""
-
-_JUMP_REACH = 8
-"""Cells by which a level may carry a surface over a jump: what its windows span."""
-JUMP_CELLS = 6.0
-"""Rise within 5 x 5 cells that is a jump and not a slope, cells."""
 SPARSE_TILE_SIDE = 80
 """Cells along the tiles of work that few cells need: a smaller part around them may do."""
-_NEEDED_GAIN = 0.7
-"""Another surface must agree this much better: beside a jump all windows are mixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +98,7 @@ def refine_again(
     estimate: Estimate,
     chosen: Tensor,
     *,
+    rival: tuple[float, float] | None = None,
     tile_side: int = SPARSE_TILE_SIDE,
 ) -> None:
     """Run a pass once more, for some cells, whose estimate is replaced if they have a minimum.
@@ -118,6 +112,8 @@ def refine_again(
         step: See there.
         estimate: In and out: of the pass so far.
         chosen: Cells to estimate anew, shape (rows, columns), bool.
+        rival: Share of the old spread, and a spread, that the new one must both stay below; None:
+            any will do.
         tile_side: Most cells along a tile.
     """
     parts = [getattr(estimate, field.name) for field in fields(Estimate)]
@@ -125,8 +121,12 @@ def refine_again(
     for tile, found in _estimates(evaluator, grid, z, occlusion, plan, step, tiles):
         if found is not None:
             here = tile.cells
-            better = torch.isfinite(found[0]) | ~torch.isfinite(estimate.z[here])
-            better &= chosen[here]
+            better = chosen[here] & torch.isfinite(found[0])
+            if rival is not None:
+                gain, most = rival
+                before = gain * estimate.spread[here]
+                before[~torch.isfinite(estimate.z[here])] = most
+                better &= found[1] < before.clamp(max=most)
             for part, new in zip(parts, found, strict=True):
                 part[here] = torch.where(better, new, part[here])
 
@@ -155,59 +155,6 @@ def _estimates(
         return evaluator.estimate(grid, tile, around, occlusion, plan, step)
 
     return zip(tiles, in_parallel(estimate, tiles, evaluator.workers), strict=True)
-
-
-def reselect(
-    evaluator: TileEvaluator,
-    grid: Grid,
-    z: Tensor,
-    matched: Tensor,
-    least_jump: float,
-    trusted_spread: float,
-    *,
-    tile_side: int = SPARSE_TILE_SIDE,
-) -> Tensor:
-    """Let cells beside a jump change to a surface that well matched cells nearby lie on.
-
-    Windows that straddle a wall carry its upper edge out over the bed (or the bed under the edge),
-    further than the next pass could search. So the height of every cell competes with the deepest
-    and the highest of the matched cells around it, wherever these are a jump apart.
-
-    Args:
-        evaluator: Of the level.
-        grid: Of the height map.
-        z: Heights without gaps, shape (rows, columns), metres.
-        matched: Cells whose height is trusted, same shape, bool.
-        least_jump: Height difference that a pass cannot bridge, metres.
-        trusted_spread: What another surface must agree to: without texture any may look better.
-        tile_side: Most cells along a tile.
-
-    Returns:
-        The best of the three per cell, shape (rows, columns).
-    """
-    rise = max(least_jump, JUMP_CELLS * grid.spacing)
-    beside = extreme(extreme(z, 2) + extreme(-z, 2), _JUMP_REACH) > rise
-    lower = extreme(torch.where(matched, z, -torch.inf), _JUMP_REACH)
-    upper = -extreme(torch.where(matched, -z, -torch.inf), _JUMP_REACH)
-    competes = beside & (lower > -torch.inf)
-    lower, upper = torch.where(competes, lower, z), torch.where(competes, upper, z)
-    surfaces = [pad_edges(surface, COST_MARGIN) for surface in (z, lower, upper)]
-    jumps = lower - upper > least_jump
-    tiles = _around(jumps, grid, tile_side)
-
-    def choose(tile: Tile) -> Tensor:
-        around = [surface[tile.cells_with_margin(COST_MARGIN)] for surface in surfaces]
-        costs, _ = evaluator.costs(grid, tile, around, robust=True)
-        heights = torch.stack([surface[tile.cells] for surface in (z, lower, upper)])
-        near = (heights[1:] - heights[0]).abs() < least_jump
-        costs[1:][near | ~jumps[tile.cells] | (costs[1:] > trusted_spread)] = torch.inf
-        costs[0] *= _NEEDED_GAIN
-        return heights.gather(0, costs.argmin(0)[None])[0]
-
-    chosen = z.clone()
-    for tile, heights in zip(tiles, in_parallel(choose, tiles, evaluator.workers), strict=True):
-        chosen[tile.cells] = heights
-    return chosen
 
 
 def motion_per_metre(views: Sequence[LevelView], grid: Grid, z: Tensor) -> float:

@@ -4,8 +4,8 @@
    neighbours must have reason to choose planes far apart.
 2. Every finer level moves the current surface up and down by a few pixels and keeps, per cell, the
    height at which the views agree best; windows ride on the surface, so slopes cost nothing.
-3. Beside a jump, the surfaces on both sides compete for every cell. Cells that the images do not
-   fix are bridged from their neighbours before the next pass.
+3. Beside a jump, the surfaces on both sides compete for every cell, each carried on over the other.
+   Cells that the images do not fix are bridged from their neighbours before the next pass.
 4. Cameras whose ray the surface blocks, and views that disagree, leave the mean.
 5. A parabola gives the fraction of a step. Differences between neighbours that are no larger than
    noise are smoothed out, before the last pass and after it; walls and slopes stay. Where windows
@@ -34,6 +34,7 @@ from ..numerics.pyramid import LevelView, build_pyramid, level_count
 from ..types import HeightMap, UndistortedViews
 from .evaluator import Pass, TileEvaluator, cell_bytes, create_evaluator, working_bytes
 from .grid import Grid, footprint, grid_over, median_gsd
+from .layers import compete
 from .orthophoto import orthophoto
 from .quality import (
     carried,
@@ -50,7 +51,6 @@ from .refine import (
     motion_per_metre,
     refine,
     refine_again,
-    reselect,
 )
 from .relief import Relief, recover
 from .search import (
@@ -89,9 +89,6 @@ RELIEF_PASS = Pass(hypotheses=3, step_px=0.3, window_sigma=1.0, cubic=True)
 _WORTHWHILE = 0.4
 """Share of a tile's cells that must still move for it to be worth another pass: with less, a bower
 of seed 0 and gravel of another renderer were no better, and took twice the time."""
-
-_BOTH = 0.99
-"""Of an upsampled mask: all the cells that it was made of are in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,23 +275,17 @@ class _Sweep:
             if not is_coarsest:
                 evaluator = self._evaluator(self.levels[level])
             grid, motion = grids[level], 0.0
-            for plan in LAST_PASSES if level == 0 else LEVEL_PASSES:
-                trusted, matched = 0.0, torch.ones_like(z, dtype=torch.bool)
+            passes = LAST_PASSES if level == 0 else LEVEL_PASSES
+            for plan in passes:
                 if estimate is not None and previous is not None:
-                    trusted = trusted_spread(estimate)
-                    matched = estimate.spread < trusted
                     if plan is LAST_PASSES[-1]:
                         z = overshot(estimate, previous, rode_on, z)
                     else:
                         z = carried(estimate, previous, rode_on)
                 if z.shape != grid.shape:
                     z = upsample(z, grid.shape)
-                    matched = upsample(matched.to(z), grid.shape) > _BOTH
                 motion = motion or self._motion(level, grid, z)
                 if not is_coarsest:  # planes know no relief yet
-                    reach = LEVEL_PASSES[0].reach_px / motion
-                    side = self.tiles.sparse
-                    z = reselect(evaluator, grid, z, matched, reach, trusted, tile_side=side)
                     occlusion = self._occlusion(z, grid, level)
                 if plan.cubic:
                     evaluator = self._evaluator(self.levels[level], cubic=True)
@@ -304,6 +295,10 @@ class _Sweep:
                     *(grid, z, occlusion, plan, step, self._advance),
                     tile_side=self.tiles.full,
                 )
+                if plan is passes[-1]:
+                    trusted, side = trusted_spread(estimate), self.tiles.sparse
+                    given = (occlusion, plan, step, trusted)
+                    compete(evaluator, grid, estimate, *given, tile_side=side)
                 previous, rode_on = plan, grid.spacing
         assert estimate is not None  # noqa: S101  (there is at least one level)
         return estimate, occlusion, evaluator
