@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -75,16 +76,16 @@ scenes of seeds 0 to 2, where noise is all there is."""
 _SCATTER_SCALE = 2.1
 """Error of a cell over the roughness that smoothing took away, relief included: measured on the
 bower, box, low-texture and in-air scenes of seeds 0 to 2."""
-_SCATTER_OF_RELIEF = 8.0
+_SCATTER_OF_RELIEF = 12.0
 """Scatter that may be relief, over the residuals' noise (squared): what relief is missing from a
 height is judged later. Only what exceeds it widens sigma here."""
-_NOISY_SCALE, _NOISY_PX = 5.0, 0.06
+_NOISY_SCALE, _NOISY_PX = 9.0, 0.065
 """Adds to the mean square of a cell's error, over what the residuals say of the share that is its
 own: all of it where the images' own noise is all that disagrees, half where the noise is this
 motion. With a factor that grew by the square of the noise, one sigma held 64 to 75 % of the
 low-texture cells, by material. Chosen on the bower, box and low-texture scenes of seeds 0 to 3 and
 8."""
-_MISSED_SCALE = 0.35
+_MISSED_SCALE = 0.3
 """Likewise over what planes miss there, which its own share makes up for: one sigma held 68 to 81 %
 of the cells where missed relief counts most."""
 _CARRY_SCALE = 2.4
@@ -111,17 +112,29 @@ _CELL_BYTES = 64
 """Memory that a cell takes while it is judged."""
 
 
-def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tensor, Tensor, Tensor]:
+class Heights(NamedTuple):
+    """Heights of the cells that are matched; each of shape (rows, columns).
+
+    Attributes:
+        z: Height, metres; NaN where no match is trusted.
+        own: Variance of what each cell keeps of its own, m², where residuals tell the noise.
+        taken: And of what it takes from the planes around it, but for relief that is missing.
+        confidence: Agreement of the views; 0 where no match is trusted.
+    """
+
+    z: Tensor
+    own: Tensor
+    taken: Tensor
+    confidence: Tensor
+
+
+def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> Heights:
     """Heights of the cells that are matched.
 
     Args:
         estimate: Of the last pass.
         plan: That pass.
         spacing: Cell size, metres.
-
-    Returns:
-        Height and its sigma but for relief that is missing, metres, NaN where no match is trusted,
-        and confidence, 0 there; each of shape (rows, columns).
     """
     usual, trusted = usual_curvature(estimate), trusted_spread(estimate) + _LENIENCE
     noise, matched = _noise(estimate, plan), _matches(estimate, plan, trusted)
@@ -133,13 +146,13 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> tuple[Tenso
     # two it is does not show: it makes no height settle, and is no reason to doubt a match.
     limit = _insignificant(noise, spacing)
     shown = scatter(estimate.z - smooth_pairs(estimate.z, limit, _FINAL_SIGMA))
-    z, sigma, sure = _judged(estimate, matched, settled, variance, noise, shown, usual)
+    z, own, taken, sure = _judged(estimate, matched, settled, variance, noise, shown, usual)
     jump = _STRAY * spacing
     z[isolated(z, jump)] = torch.nan
     z[specks(z, jump, _LEAST_ISLAND, sure)] = torch.nan
     known = torch.isfinite(z)
     zncc = (1 - estimate.spread).clamp(0, 1)
-    return z, torch.where(known, sigma, torch.nan), torch.where(known, zncc, 0.0)
+    return Heights(z, own, taken, torch.where(known, zncc, 0.0))
 
 
 def _matches(estimate: Estimate, plan: Pass, trusted: float) -> Tensor:
@@ -170,8 +183,10 @@ def _judged(
     noise: Tensor,
     shown: Tensor,
     usual: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Heights that are certain enough, else NaN; sigma; and cells that are sure.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Heights that are certain enough, else NaN; variances; and cells that are sure.
+
+    The variances are those of :class:`Heights`.
 
     Args:
         estimate: Of the last pass.
@@ -188,13 +203,13 @@ def _judged(
     if has_kernels(estimate.z):
         from .quality_kernels import judge
 
-        z, sigma = torch.empty_like(estimate.z), torch.empty_like(estimate.z)
+        z, kept, taken = (torch.empty_like(estimate.z) for _ in range(3))
         sure = torch.empty_like(matched)
         quality = estimate.curvature, estimate.lever, estimate.effective_views, estimate.own_texture
         settings = np.float32(_SCATTER_SCALE), hidden.rule(), np.array(bounds + scales, np.float32)
         maps = matched, settled.height, variance, *settled[1:], noise, shown, *quality
-        by_cells(judge, maps, settings, [z, sigma, sure])
-        return z, sigma, sure
+        by_cells(judge, maps, settings, [z, kept, taken, sure])
+        return z, kept, taken, sure
 
     def some(rows: slice) -> tuple[Tensor, ...]:
         part = estimate.part(rows)
@@ -206,12 +221,14 @@ def _judged(
         noisy = (noise[rows] * part.lever).square()
         own = own * (1 + _NOISY_SCALE * noisy / (noisy + _NOISY_PX**2))
         own = own * (excess - _SCATTER_OF_RELIEF).clamp(min=1)
-        sigma = (own + fit + _MISSED_SCALE * missed).sqrt()
+        # Planes average the noise, but no error that neighbours share.
+        shared = hidden.error_px**2 / part.lever.clamp(min=1e-6).square()
+        taken = fit + _MISSED_SCALE * missed + shared
         counts = matched[rows] & (motion < _LOOSEST_MATCH_PX)
-        return torch.where(counts, height, torch.nan), sigma, motion < _SURE_PX
+        return torch.where(counts, height, torch.nan), own, taken, motion < _SURE_PX
 
-    z, sigma, sure = in_bands(some, estimate.z, _CELL_BYTES)
-    return z, sigma, sure
+    z, kept, taken, sure = in_bands(some, estimate.z, _CELL_BYTES)
+    return z, kept, taken, sure
 
 
 def overhanging(z: Tensor, bridged: Tensor, spacing: float) -> Tensor:

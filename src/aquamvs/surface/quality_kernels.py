@@ -68,7 +68,7 @@ def matches(z, spread, curvature, effective, chance, limit, matched):  # type: i
 @compiled
 def judge(  # type: ignore[no-untyped-def]
     matched, height, variance, own, fit, missed, noise, shown, curvature, lever, effective, texture,
-    scale, rule, bounds, z, sigma, sure,
+    scale, rule, bounds, z, kept, taken, sure,
 ):  # fmt: skip
     """Leave out heights that are too uncertain, and say how certain the others are.
 
@@ -91,7 +91,8 @@ def judge(  # type: ignore[no-untyped-def]
             noise adds to the own variance, the motion (squared) at which it adds half of that, and
             the scale of what is missed.
         z: Output: heights, NaN where they are left out.
-        sigma: Output.
+        kept: Output: variance of the share that is a cell's own.
+        taken: Output: and of the rest.
         sure: Output, bool.
     """
     loosest, surest, relief, noisy_scale, noisy2, missed_scale = bounds
@@ -103,7 +104,8 @@ def judge(  # type: ignore[no-untyped-def]
         noisy = noise[n] * lever[n]
         noisy *= noisy
         widened = own[n] * (_ONE + noisy_scale * noisy / (noisy + noisy2))
-        widened *= max(excess - relief, _ONE)
+        kept[n] = widened * max(excess - relief, _ONE)
         z[n] = height[n] if matched[n] & (motion < loosest) else _NAN
-        sigma[n] = np.sqrt(widened + fit[n] + missed_scale * missed[n])
+        leverage = max(lever[n], _LEAST_LEVER)
+        taken[n] = fit[n] + missed_scale * missed[n] + rule[0] / (leverage * leverage)
         sure[n] = motion < surest

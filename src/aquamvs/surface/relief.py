@@ -35,9 +35,17 @@ _MOST_OF_VISIBLE = 0.1
 """Relief that comes back, over that which the wide windows let through (mean squares). What they
 smooth entirely cannot be told from the error of an edge that views show blurred differently:
 without this, boards of 41 degrees were 0.35 mm off flat instead of 0.06."""
-_UNSEEN_SHARE = 3.0
-"""Mean square of the relief that narrow windows smooth too, over that of what they added. Chosen on
-bower, box and low-texture scenes of seeds 0 to 2, and on gravel of another renderer."""
+_UNSEEN_SHARE = 1.5
+"""Mean square of the relief that narrow windows smooth too, over that of what they added. Chosen
+with the other parts of sigma, see :data:`.quality._NOISY_SCALE`."""
+_LEVELLED_SCALE = 9.0
+"""Mean square of the relief that is missing, over that which smoothing and settling levelled.
+Narrow windows find part of it; only where their finer band proves that there is relief at all does
+it count. Chosen likewise: without it one sigma held 52 % of the cells on gravel of another renderer
+instead of TODO."""
+_LEVELLED_NOISE = 1.5
+"""Mean square of the noise that smoothing levels, over the variance of what narrow windows find:
+1.4 is measured on low texture. With 1 to 2.5 no scene changed by more than 1 %."""
 _STILL_MOVING = 0.5
 """Where windows moved heights by more than this many times the noise, they may find more when they
 ride on that."""
@@ -57,19 +65,22 @@ class Relief:
     Attributes:
         z: Height, metres.
         variance: Noise that came back with the relief, and what relief is still missing, m².
+        noise_scale: Variance of a cell's noise over what residuals say, at most 1.
         moving: Cells whose height may change further once windows ride on ``z``.
     """
 
     z: Tensor
     variance: Tensor
+    noise_scale: Tensor
     moving: Tensor
 
 
-def recover(base: Tensor, estimate: Estimate, plan: Pass) -> Relief:
+def recover(base: Tensor, unsettled: Tensor, estimate: Estimate, plan: Pass) -> Relief:
     """Add the relief that an estimate shows beyond its noise.
 
     Args:
         base: Heights of the wider windows, without gaps, shape (rows, columns), metres.
+        unsettled: The same before they were smoothed and settled; NaN where unknown.
         estimate: Of a pass with narrow windows.
         plan: That pass.
 
@@ -83,17 +94,25 @@ def recover(base: Tensor, estimate: Estimate, plan: Pass) -> Relief:
     def show(rows: slice) -> tuple[Tensor, ...]:
         return _shown(half[rows], *(each[rows] for each in sums))
 
-    fine_relief, coarse_relief, usual, count = in_bands(
+    fine_relief, coarse_relief, usual, count, scatter = in_bands(
         show, half, _CELL_BYTES, margin=_SHOWN_MARGIN
     )
     z, noise, moved = _given_back(base, (fine, coarse), (fine_relief, coarse_relief), variance)
 
+    def level(rows: slice) -> tuple[Tensor, ...]:
+        return (halve((unsettled[rows] - base[rows]).nan_to_num(0.0).square()),)
+
+    (levelled,) = in_bands(level, base, _CELL_BYTES)
+
     def move(rows: slice) -> tuple[Tensor, ...]:
-        missing = (_pooled(moved[rows]) / count[rows]).nan_to_num(0.0)
-        return missing, (missing > _STILL_MOVING**2 * usual[rows]).to(missing)
+        change = (_pooled(moved[rows]) / count[rows]).nan_to_num(0.0)
+        beyond_noise = (_pooled(levelled[rows]) - _LEVELLED_NOISE * usual[rows]).clamp(min=0)
+        proven = 1 - 1 / scatter[rows].clamp(min=1)
+        missing = _UNSEEN_SHARE * change + _LEVELLED_SCALE * (proven * beyond_noise).nan_to_num(0.0)
+        return missing, (change > _STILL_MOVING**2 * usual[rows]).to(missing)
 
     missing, moving = in_bands(move, half, _CELL_BYTES, margin=_POOLED_MARGIN)
-    return Relief(z, *_with_missing(noise, missing, moving))
+    return Relief(z, *_with_missing(noise, missing, scatter.nan_to_num(1.0), moving))
 
 
 def _bands(base: Tensor, found: Tensor, variance: Tensor) -> tuple[Tensor, ...]:
@@ -151,27 +170,29 @@ def _given_back(
     return z, noise, moved
 
 
-def _with_missing(noise: Tensor, missing: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
-    """The noise and what relief is missing besides, m², and cells that may move further.
+def _with_missing(
+    noise: Tensor, missing: Tensor, scatter: Tensor, moving: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The noise and what relief is missing besides, m², its scale, and cells that may move further.
 
-    Both of the latter are known of pairs of cells.
+    All but the first are known of pairs of cells.
     """
     if has_kernels(noise):
         from .relief_kernels import add_missing
 
-        mask = torch.empty_like(noise, dtype=torch.bool)
-        known = missing.numpy(), moving.numpy(), np.float32(_UNSEEN_SHARE)
-        out = noise.numpy(), mask.numpy()
+        scale, mask = torch.empty_like(noise), torch.empty_like(noise, dtype=torch.bool)
+        known = [each.numpy() for each in (missing, scatter, moving)]
+        out = [each.numpy() for each in (noise, scale, mask)]
         by_rows(noise, lambda rows: add_missing(*known, rows.start, rows.stop, *out))
-        return noise, mask
+        return noise, scale, mask
 
-    def some(rows: slice) -> tuple[Tensor, Tensor]:
-        here = halved(rows)
-        more = _UNSEEN_SHARE * _upsampled(missing[here], noise[rows])
-        return noise[rows] + more, _upsampled(moving[here], noise[rows]) > 0
+    def some(rows: slice) -> tuple[Tensor, ...]:
+        pairs = (missing, scatter, moving)
+        more, scattered, mark = (_upsampled(each[halved(rows)], noise[rows]) for each in pairs)
+        return noise[rows] + more, scattered.clamp(max=1).square(), mark > 0
 
-    variance, mask = in_bands(some, noise, _CELL_BYTES, margin=2)
-    return variance, mask
+    variance, scale, mask = in_bands(some, noise, _CELL_BYTES, margin=2)
+    return variance, scale, mask
 
 
 def _halved_shape(maps: Tensor) -> tuple[int, int]:
@@ -194,17 +215,20 @@ def _parted(found: Tensor, variance: Tensor) -> tuple[Tensor, ...]:
 def _shown(
     base: Tensor, weight: Tensor, known: Tensor, fine: Tensor, coarse: Tensor
 ) -> tuple[Tensor, ...]:
-    """Relief of either band, the usual variance, and cells that are known: all pooled, of pairs."""
+    """Relief of either band, the usual variance, and cells that are known: all pooled, of pairs.
+
+    And the square by which the finer band scatters over what noise makes it scatter.
+    """
     total, count = _pooled(weight), _pooled(known)
     usual = count / total
     visible = _pooled(weight * _roughness(base).square()) / total
+    varied = [_pooled(band) / total for band in (fine, coarse)]
+    expected = [scale**2 * usual for scale in (_FINE_NOISE, _COARSE_NOISE)]
     reliefs = (
-        (_pooled(varied) / total - scale**2 * usual)
-        .clamp(min=0)
-        .minimum(_MOST_OF_VISIBLE * visible)
-        for varied, scale in ((fine, _FINE_NOISE), (coarse, _COARSE_NOISE))
+        (found - noise).clamp(min=0).minimum(_MOST_OF_VISIBLE * visible)
+        for found, noise in zip(varied, expected, strict=True)
     )
-    return *reliefs, usual, count
+    return *reliefs, usual, count, varied[0] / expected[0]
 
 
 def _roughness(half: Tensor) -> Tensor:

@@ -13,8 +13,9 @@
 6. Heights settle on planes of several sizes as far as these miss no relief beyond the noise that
    the views' residuals show; between passes the planes also bridge what the images do not fix.
 7. Narrower windows ride on the result: of what they find, relief beyond the noise comes back.
-8. Sigma comes from the residuals, from how far the planes are trusted, and from how much relief
-   came back, since some is still missing then.
+8. Sigma comes from the residuals, less where narrow windows scatter less than these say; from how
+   far the planes are trusted; and from how much relief came back and how much was levelled where
+   any shows, since some is still missing then.
 """
 
 from __future__ import annotations
@@ -219,14 +220,15 @@ class _Sweep:
         """Range, coarse map, finer levels, quality."""
         grids, z = self._coarse()
         estimate, occlusion, evaluator = self._refine(grids, z)
-        z, sigma, confidence = final_heights(estimate, LAST_PASSES[-1], grids[0].spacing)
-        base = without_gaps(z)
-        sharp = self._sharpened(evaluator, grids[0], base, occlusion)
+        found = final_heights(estimate, LAST_PASSES[-1], grids[0].spacing)
+        base = without_gaps(found.z)
+        sharp = self._sharpened(evaluator, grids[0], base, estimate.z, occlusion)
         del evaluator
-        kept = torch.isfinite(z) & ~overhanging(z, base, grids[0].spacing)
+        kept = torch.isfinite(found.z) & ~overhanging(found.z, base, grids[0].spacing)
         z = torch.where(kept, sharp.z, torch.nan)
-        sigma = torch.where(kept, (sigma**2 + sharp.variance).sqrt(), torch.nan)
-        confidence = torch.where(kept, confidence, 0.0)
+        variance = found.own * sharp.noise_scale + found.taken + sharp.variance
+        sigma = torch.where(kept, variance.sqrt(), torch.nan)
+        confidence = torch.where(kept, found.confidence, 0.0)
         self.levels.clear()  # what follows needs memory, and no pyramids
         return self._finish(grids[0], z, sigma, confidence, estimate, occlusion)
 
@@ -353,18 +355,23 @@ class _Sweep:
         return Occlusion(blocked, factor)
 
     def _sharpened(
-        self, evaluator: TileEvaluator, grid: Grid, base: Tensor, occlusion: Occlusion | None
+        self,
+        evaluator: TileEvaluator,
+        grid: Grid,
+        base: Tensor,
+        unsettled: Tensor,
+        occlusion: Occlusion | None,
     ) -> Relief:
         """Heights with the relief that narrower windows show, and again where it moved them."""
         step = RELIEF_PASS.step_px / self._motion(0, grid, base)
         given = (occlusion, RELIEF_PASS, step)
         estimate = refine(evaluator, grid, base, *given, self._advance, tile_side=self.tiles.full)
-        sharp = recover(base, estimate, RELIEF_PASS)
+        sharp = recover(base, unsettled, estimate, RELIEF_PASS)
         moving = crowded(sharp.moving, grid, SPARSE_TILE_SIDE, _WORTHWHILE)
         refine_again(
             *(evaluator, grid, sharp.z, *given, estimate, moving), tile_side=self.tiles.sparse
         )
-        return recover(base, estimate, RELIEF_PASS)
+        return recover(base, unsettled, estimate, RELIEF_PASS)
 
     def _finish(
         self,
