@@ -9,6 +9,7 @@ surface, the same windows find what is still missing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,20 +36,28 @@ _MOST_OF_VISIBLE = 0.1
 """Relief that comes back, over that which the wide windows let through (mean squares). What they
 smooth entirely cannot be told from the error of an edge that views show blurred differently:
 without this, boards of 41 degrees were 0.35 mm off flat instead of 0.06."""
-_UNSEEN_SHARE = 1.5
+_UNSEEN_SHARE = 1.0
 """Mean square of the relief that narrow windows smooth too, over that of what they added. Chosen
-with the other parts of sigma, see :data:`.quality._NOISY_SCALE`."""
+where sigma's other parts were, see ``_NOISY_SCALE`` in :mod:`.quality`."""
 _LEVELLED_SCALE = 9.0
-"""Mean square of the relief that is missing, over that which smoothing and settling levelled.
-Narrow windows find part of it; only where their finer band proves that there is relief at all does
-it count. Chosen likewise: without it one sigma held 52 % of the cells on gravel of another renderer
-instead of TODO."""
+"""Mean square of the relief that is missing, over that which smoothing and settling levelled, where
+the finer band proves that there is relief at all. Chosen likewise: on gravel of another renderer,
+whose edges every window smooths, one sigma holds 70 % of the cells with it and 52 % without."""
 _LEVELLED_NOISE = 1.5
 """Mean square of the noise that smoothing levels, over the variance of what narrow windows find:
 1.4 is measured on low texture. With 1 to 2.5 no scene changed by more than 1 %."""
 _STILL_MOVING = 0.5
 """Where windows moved heights by more than this many times the noise, they may find more when they
 ride on that."""
+_QUIET_SHARE = 0.2
+"""Share of the map where heights scatter least: there is no relief, but on gravel. With 0.3 or 0.4
+no scene but one changed by more than 1 %."""
+_SHARED_POWER = 2
+"""Of that ratio. Residuals that neighbours share, as resampled pixels do, leave more noise at every
+scale, and most at the coarse ones, which errors of smoothed heights consist of; the finer band
+shows the least of it. Fitted where sigma's other parts were chosen, the power is 2.1."""
+_QUANTILE_CELLS = 1 << 16
+"""Of which that is found, at least."""
 
 _CELL_BYTES = 64
 """Memory that a cell takes meanwhile."""
@@ -60,19 +69,19 @@ _SHOWN_MARGIN = _POOLED_MARGIN + _ROUGH_MARGIN
 
 @dataclass(frozen=True, slots=True)
 class Relief:
-    """Heights with what narrow windows found; each of shape (rows, columns).
+    """Heights with what narrow windows found; maps of shape (rows, columns).
 
     Attributes:
         z: Height, metres.
         variance: Noise that came back with the relief, and what relief is still missing, m².
-        noise_scale: Variance of a cell's noise over what residuals say, at most 1.
         moving: Cells whose height may change further once windows ride on ``z``.
+        noise_scale: Variance of the map's noise over what residuals say, at most 1.
     """
 
     z: Tensor
     variance: Tensor
-    noise_scale: Tensor
     moving: Tensor
+    noise_scale: float
 
 
 def recover(base: Tensor, unsettled: Tensor, estimate: Estimate, plan: Pass) -> Relief:
@@ -112,7 +121,7 @@ def recover(base: Tensor, unsettled: Tensor, estimate: Estimate, plan: Pass) -> 
         return missing, (change > _STILL_MOVING**2 * usual[rows]).to(missing)
 
     missing, moving = in_bands(move, half, _CELL_BYTES, margin=_POOLED_MARGIN)
-    return Relief(z, *_with_missing(noise, missing, scatter.nan_to_num(1.0), moving))
+    return Relief(z, *_with_missing(noise, missing, moving), _quietest(scatter) ** _SHARED_POWER)
 
 
 def _bands(base: Tensor, found: Tensor, variance: Tensor) -> tuple[Tensor, ...]:
@@ -170,29 +179,37 @@ def _given_back(
     return z, noise, moved
 
 
-def _with_missing(
-    noise: Tensor, missing: Tensor, scatter: Tensor, moving: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The noise and what relief is missing besides, m², its scale, and cells that may move further.
+def _quietest(scatter: Tensor) -> float:
+    """By what heights scatter over what residuals say, where they scatter least; at most 1.
 
-    All but the first are known of pairs of cells.
+    There is no relief there, so that it shows by how much residuals overstate the noise.
+    """
+    step = max(1, math.isqrt(scatter.numel() // _QUANTILE_CELLS))
+    some = scatter[::step, ::step]
+    some = some[torch.isfinite(some)]
+    return float(some.quantile(_QUIET_SHARE).clamp(max=1)) if len(some) else 1.0
+
+
+def _with_missing(noise: Tensor, missing: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+    """The noise and what relief is missing besides, m², and cells that may move further.
+
+    Both of the latter are known of pairs of cells.
     """
     if has_kernels(noise):
         from .relief_kernels import add_missing
 
-        scale, mask = torch.empty_like(noise), torch.empty_like(noise, dtype=torch.bool)
-        known = [each.numpy() for each in (missing, scatter, moving)]
-        out = [each.numpy() for each in (noise, scale, mask)]
+        mask = torch.empty_like(noise, dtype=torch.bool)
+        arrays = [each.numpy() for each in (missing, moving, noise, mask)]
+        known, out = arrays[:2], arrays[2:]
         by_rows(noise, lambda rows: add_missing(*known, rows.start, rows.stop, *out))
-        return noise, scale, mask
+        return noise, mask
 
-    def some(rows: slice) -> tuple[Tensor, ...]:
-        pairs = (missing, scatter, moving)
-        more, scattered, mark = (_upsampled(each[halved(rows)], noise[rows]) for each in pairs)
-        return noise[rows] + more, scattered.clamp(max=1).square(), mark > 0
+    def some(rows: slice) -> tuple[Tensor, Tensor]:
+        more, mark = (_upsampled(each[halved(rows)], noise[rows]) for each in (missing, moving))
+        return noise[rows] + more, mark > 0
 
-    variance, scale, mask = in_bands(some, noise, _CELL_BYTES, margin=2)
-    return variance, scale, mask
+    variance, mask = in_bands(some, noise, _CELL_BYTES, margin=2)
+    return variance, mask
 
 
 def _halved_shape(maps: Tensor) -> tuple[int, int]:

@@ -152,17 +152,15 @@ def give_back(base, bands, reliefs, variance, scales, first, last, z, noise, mov
 
 
 @compiled
-def add_missing(missing, scatter, moving, first, last, variance, scale, mask):  # type: ignore[no-untyped-def]
+def add_missing(missing, moving, first, last, variance, mask):  # type: ignore[no-untyped-def]
     """Add what relief is missing to the noise, and mark the cells that may move further.
 
     Args:
         missing: Mean square, shape (h, w), m², of pairs of cells.
-        scatter: Square by which they scatter over what noise makes them scatter, same shape.
         moving: 1 where windows may find more, else 0, same shape.
         first: Row to begin with.
         last: Row to end before.
         variance: In and out, shape (rows, columns).
-        scale: Output: of the noise that residuals tell, same shape.
         mask: Output, same shape, bool.
     """
     more = np.empty(variance.shape[1], np.float32)
@@ -170,10 +168,6 @@ def add_missing(missing, scatter, moving, first, last, variance, scale, mask):  
         _upsampled(missing, r, more)
         for c in range(more.shape[0]):
             variance[r, c] += more[c]
-        _upsampled(scatter, r, more)
-        for c in range(more.shape[0]):
-            at_most = min(more[c], _ONE)
-            scale[r, c] = at_most * at_most
         _upsampled(moving, r, more)
         for c in range(more.shape[0]):
             mask[r, c] = more[c] > _ZERO
