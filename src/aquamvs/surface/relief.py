@@ -36,7 +36,7 @@ _MOST_OF_VISIBLE = 0.1
 """Relief that comes back, over that which the wide windows let through (mean squares). What they
 smooth entirely cannot be told from the error of an edge that views show blurred differently:
 without this, boards of 41 degrees were 0.35 mm off flat instead of 0.06."""
-_UNSEEN_SHARE = 1.0
+_UNSEEN_SHARE = 0.8
 """Mean square of the relief that narrow windows smooth too, over that of what they added. Chosen
 where sigma's other parts were, see ``_NOISY_SCALE`` in :mod:`.quality`."""
 _LEVELLED_SCALE = 9.0
@@ -45,13 +45,14 @@ the finer band proves that there is relief at all. Chosen likewise: on gravel of
 whose edges every window smooths, one sigma holds 70 % of the cells with it and 52 % without."""
 _LEVELLED_NOISE = 1.5
 """Mean square of the noise that smoothing levels, over the variance of what narrow windows find:
-1.4 is measured on low texture. With 1 to 2.5 no scene changed by more than 1 %."""
+1.4 is measured on low texture. With 1 or 2, and the rest chosen anew, it was no better."""
 _STILL_MOVING = 0.5
 """Where windows moved heights by more than this many times the noise, they may find more when they
 ride on that."""
 _QUIET_SHARE = 0.2
-"""Share of the map where heights scatter least: there is no relief, but on gravel. With 0.3 or 0.4
-no scene but one changed by more than 1 %."""
+"""Share of the map where heights scatter least: there is no relief, but on gravel. With 0.3 or 0.4,
+and the rest chosen anew, it was no better; with the scatter around each cell, a chance low there
+left one sigma of too many cells too small."""
 _SHARED_POWER = 2
 """Of that ratio. Residuals that neighbours share, as resampled pixels do, leave more noise at every
 scale, and most at the coarse ones, which errors of smoothed heights consist of; the finer band
