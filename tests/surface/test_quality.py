@@ -12,6 +12,7 @@ from aquamvs.surface.quality import (
     final_heights,
     overhanging,
     overshot,
+    unsettled,
     usual_curvature,
 )
 from aquamvs.surface.refine import Estimate
@@ -159,6 +160,18 @@ def test_the_last_cells_before_a_jump_down_are_told() -> None:
     rim = torch.zeros(SHAPE, dtype=torch.bool)
     rim[20:30, 20:30], rim[22:28, 22:28] = True, False
     assert torch.equal(overhanging(z, z, SPACING), rim)
+
+
+def test_a_stray_match_is_no_relief_that_was_levelled() -> None:
+    estimate = estimate_of(1.0 + noise(), CURVATURE)
+    estimate.z[30, 30] += 10 * SPACING
+    settled = torch.ones(SHAPE)
+    settled[:5] = torch.nan
+    before = unsettled(estimate, settled, SPACING)
+    shows = torch.isfinite(settled)
+    shows[30, 30] = False
+    assert torch.equal(torch.isfinite(before), shows)
+    assert torch.equal(before[shows], estimate.z[shows])
 
 
 def test_a_steep_slope_is_no_jump() -> None:

@@ -53,6 +53,9 @@ plain areas run together where uncertain ones count."""
 _STRAY = 2.0
 """A cell that stands this many cells off the median of its neighbours is a stray match, and so is
 an island that such steps cut off: windows resolve no surface that steep but a wall."""
+_MOST_SETTLED = 3.0
+"""Cells by which smoothing and settling move a height at most that tells of relief: what they move
+further was a stray match. Without it, sigma of boxes 1 was 2.4 times as large on average."""
 _LEAST_ISLAND = 17 * 17
 """Cut-off pieces of fewer sure cells are chance matches: what one match sees, its window of 9 x 9
 cells each normalised over 9 x 9."""
@@ -230,6 +233,21 @@ def _judged(
 
     z, kept, taken, sure = in_bands(some, estimate.z, _CELL_BYTES)
     return z, kept, taken, sure
+
+
+def unsettled(estimate: Estimate, settled: Tensor, spacing: float) -> Tensor:
+    """Heights before they were smoothed and settled; NaN where unknown, or where a match was stray.
+
+    Args:
+        estimate: Of the last pass.
+        settled: Its heights, shape (rows, columns), metres; NaN where unknown.
+        spacing: Cell size, metres.
+
+    Returns:
+        Same shape.
+    """
+    near = (estimate.z - settled).abs() < _MOST_SETTLED * spacing
+    return torch.where(near, estimate.z, torch.nan)
 
 
 def overhanging(z: Tensor, bridged: Tensor, spacing: float) -> Tensor:
