@@ -1,14 +1,21 @@
 """Scenes for the surface sweep: textured planes through water, rendered without noise."""
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
 from aquamvs.calibration import CalibrationData
 from aquamvs.datasets import Imaging, Scene, SceneOptions, make_rig, make_scene, render_view
 from aquamvs.pipeline import undistort_views, undistortion_maps
+from aquamvs.surface.consistency import ROBUST_MARGIN
+from aquamvs.surface.evaluator import Pass, TensorEvaluator
+from aquamvs.surface.grid import Grid
 from aquamvs.surface.refine import Estimate
+from aquamvs.surface.tiles import Tile
+from aquamvs.surface.visibility import Occlusion
 from aquamvs.types import FrameSet, UndistortedViews
 
 Region = tuple[float, float, float, float]
@@ -38,10 +45,10 @@ def render_plane(
     return views, scene, (x - 0.12, y - 0.12, x + 0.12, y + 0.12)
 
 
-def estimate_of(z: torch.Tensor, curvature: float) -> Estimate:
+def estimate_of(z: Tensor, curvature: float) -> Estimate:
     """Of heights on which five views agree."""
 
-    def everywhere(value: float) -> torch.Tensor:
+    def everywhere(value: float) -> Tensor:
         return torch.full_like(z, value)
 
     return Estimate(
@@ -53,6 +60,33 @@ def estimate_of(z: torch.Tensor, curvature: float) -> Estimate:
         view_count=torch.full(z.shape, 5, dtype=torch.uint8),
         own_texture=everywhere(1.0),
     )
+
+
+class KnownSurface(TensorEvaluator):
+    """An evaluator that knows what is found.
+
+    Args:
+        found: Given a tile and the heights that its windows ride on: what height is found, and with
+            what spread.
+    """
+
+    def __init__(self, found: Callable[[Tile, Tensor], tuple[Tensor, Tensor]]) -> None:
+        self._found = found
+
+    def estimate(
+        self,
+        grid: Grid,
+        tile: Tile,
+        z: Tensor,
+        occlusion: Occlusion | None,
+        plan: Pass,
+        step: float,
+    ) -> Tensor | None:
+        """See :meth:`TileEvaluator.estimate`; of the other maps nothing is known."""
+        del grid, occlusion, step
+        margin = plan.margin + ROBUST_MARGIN
+        height, spread = self._found(tile, z[margin:-margin, margin:-margin])
+        return torch.stack([height, spread] + [torch.ones_like(height)] * 5)
 
 
 @pytest.fixture(scope="session")

@@ -6,16 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from aquamvs.surface.consistency import ROBUST_MARGIN
-from aquamvs.surface.evaluator import Pass, TensorEvaluator
 from aquamvs.surface.grid import Grid
 from aquamvs.surface.layers import compete, layers
 from aquamvs.surface.refine import Estimate
 from aquamvs.surface.sweep import LAST_PASSES
 from aquamvs.surface.tiles import Tile
-from aquamvs.surface.visibility import Occlusion
 
-from .conftest import estimate_of
+from .conftest import KnownSurface, estimate_of
 
 SPACING, STEP = 1e-3, 1e-3
 GRID = Grid(0.0, 0.0, SPACING, 96, 112)
@@ -75,31 +72,14 @@ def test_a_gap_in_a_bed_has_no_layers() -> None:
     assert layers(BED, matched, SPACING) is None
 
 
-class Oracle(TensorEvaluator):
-    """Knows the surface; the further a window rides off it, the less the views agree."""
+def ridden_on(tile: Tile, z: Tensor) -> tuple[Tensor, Tensor]:
+    """The surface that windows ride on; the further it is off, the less the views agree."""
+    return z, (z - BOX[tile.cells]).abs()
 
-    def __init__(self) -> None:
-        self.hidden = torch.zeros(GRID.shape)
 
-    def estimate(
-        self,
-        grid: Grid,
-        tile: Tile,
-        z: Tensor,
-        occlusion: Occlusion | None,
-        plan: Pass,
-        step: float,
-    ) -> Tensor | None:
-        """The surface ridden on, and its distance from the truth as spread."""
-        assert grid is GRID
-        assert occlusion is None
-        assert step == STEP
-        margin = plan.margin + ROBUST_MARGIN
-        here = z[margin:-margin, margin:-margin]
-        maps = torch.ones(7, *here.shape)
-        maps[0] = here
-        maps[1] = (here - BOX[tile.cells]).abs() + self.hidden[tile.cells]
-        return maps
+def disagreeing(tile: Tile, z: Tensor) -> tuple[Tensor, Tensor]:
+    height, spread = ridden_on(tile, z)
+    return height, spread + 0.07
 
 
 def fattened(cells: int) -> Estimate:
@@ -112,17 +92,14 @@ def fattened(cells: int) -> Estimate:
 @pytest.mark.parametrize("tile_side", [32, 128])
 def test_a_top_carried_over_the_bed_goes_back(tile_side: int) -> None:
     estimate = fattened(5)
-    compete(
-        *(Oracle(), GRID, estimate, None, LAST_PASSES[-1], STEP),
-        trusted=0.06,
-        tile_side=tile_side,
-    )
+    given = (GRID, estimate, None, LAST_PASSES[-1], STEP)
+    compete(KnownSurface(ridden_on), *given, trusted=0.06, tile_side=tile_side)
     assert (estimate.z - BOX).abs().max() < SPACING
 
 
 def test_where_no_surface_is_trusted_the_estimate_stays() -> None:
-    estimate, oracle = fattened(5), Oracle()
-    oracle.hidden[:] = 0.07
+    estimate = fattened(5)
     before = estimate.z.clone()
-    compete(oracle, GRID, estimate, None, LAST_PASSES[-1], STEP, trusted=0.06, tile_side=64)
+    given = (GRID, estimate, None, LAST_PASSES[-1], STEP)
+    compete(KnownSurface(disagreeing), *given, trusted=0.06, tile_side=64)
     assert torch.equal(estimate.z, before)
