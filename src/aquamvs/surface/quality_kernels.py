@@ -25,11 +25,17 @@ def noises(spread, curvature, effective, samples, noise):  # type: ignore[no-unt
 
 
 @compiled
+def _squared_lever(lever):  # type: ignore[no-untyped-def]
+    """Never 0."""
+    least = max(lever, _LEAST_LEVER)
+    return least * least
+
+
+@compiled
 def _variance(noise, curvature, lever, effective, own, rule):  # type: ignore[no-untyped-def]
     """Variance of a height with an error that neither residuals nor scatter show."""
     error2, aperture2, usual, full, least_own, least_crossing = rule
-    leverage = max(lever, _LEAST_LEVER)
-    leverage *= leverage
+    leverage = _squared_lever(lever)
     curvature *= max(effective - _ONE, _HALF)
     crossing = min(max(curvature / leverage / usual, least_crossing), _ONE)
     hidden = (error2 + aperture2 * (_ONE / crossing - _ONE)) / leverage
@@ -106,6 +112,5 @@ def judge(  # type: ignore[no-untyped-def]
         widened = own[n] * (_ONE + noisy_scale * noisy / (noisy + noisy2))
         kept[n] = widened * max(excess - relief, _ONE)
         z[n] = height[n] if matched[n] & (motion < loosest) else _NAN
-        leverage = max(lever[n], _LEAST_LEVER)
-        taken[n] = fit[n] + missed_scale * missed[n] + rule[0] / (leverage * leverage)
+        taken[n] = fit[n] + missed_scale * missed[n] + rule[0] / _squared_lever(lever[n])
         sure[n] = motion < surest
