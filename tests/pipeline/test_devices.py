@@ -22,7 +22,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> PipelineConfig:
         rig="small5",
         scene_kind="bower",
         seed=0,
-        image_size=(120, 90),
+        image_size=(200, 150),
         options=SceneOptions(depth=0.3),
     )
     return PipelineConfig.from_yaml(folder / "config.yaml")
@@ -78,8 +78,7 @@ def test_a_pathway_gives_on_a_device_what_it_gives_on_the_processor(
     assert (known != torch.isfinite(found)).float().mean() < 0.005
     both = known & torch.isfinite(found)
     assert both.any()
-    # Beside jumps, rounding decides which of two surfaces has a cell, and what its neighbours do.
-    assert (found - expected)[both].abs().quantile(0.9) < 2e-4
+    assert (found - expected)[both].abs().quantile(0.95) < 2e-4
 
 
 def test_a_sweep_begins_few_operations_on_a_device(config: PipelineConfig, device: str) -> None:
