@@ -18,6 +18,7 @@ from ..numerics.filters import (
     extreme,
     fill_gaps,
     gaussian_taps,
+    halve,
     isolated,
     local_rms,
     median3,
@@ -226,7 +227,7 @@ def _judged(
         own = own * (1 + _NOISY_SCALE * noisy / (noisy + _NOISY_PX**2))
         own = own * (excess - _SCATTER_OF_RELIEF).clamp(min=1)
         # Planes average the noise, but no error that neighbours share.
-        shared = hidden.error_px**2 / part.lever.clamp(min=1e-6).square()
+        shared = hidden.error_px**2 / _squared_lever(part)
         taken = fit + _MISSED_SCALE * missed + shared
         counts = matched[rows] & (motion < _LOOSEST_MATCH_PX)
         return torch.where(counts, height, torch.nan), own, taken, motion < _SURE_PX
@@ -235,8 +236,10 @@ def _judged(
     return z, kept, taken, sure
 
 
-def unsettled(estimate: Estimate, settled: Tensor, spacing: float) -> Tensor:
-    """Heights before they were smoothed and settled; NaN where unknown, or where a match was stray.
+def levelled(estimate: Estimate, settled: Tensor, spacing: float) -> Tensor:
+    """How far smoothing and settling moved the heights: mean square of pairs of cells, m².
+
+    Stray matches count for nothing, and neither do unknown cells.
 
     Args:
         estimate: Of the last pass.
@@ -244,10 +247,15 @@ def unsettled(estimate: Estimate, settled: Tensor, spacing: float) -> Tensor:
         spacing: Cell size, metres.
 
     Returns:
-        Same shape.
+        shape (ceil(rows / 2), ceil(columns / 2)).
     """
-    near = (estimate.z - settled).abs() < _MOST_SETTLED * spacing
-    return torch.where(near, estimate.z, torch.nan)
+
+    def some(rows: slice) -> tuple[Tensor]:
+        moved = estimate.z[rows] - settled[rows]
+        near = moved.abs() < _MOST_SETTLED * spacing
+        return (halve(torch.where(near, moved.square(), 0.0)),)
+
+    return in_bands(some, settled, _CELL_BYTES)[0]
 
 
 def overhanging(z: Tensor, bridged: Tensor, spacing: float) -> Tensor:
@@ -361,7 +369,12 @@ def _curvature(estimate: Estimate) -> Tensor:
 
     The squared lever is a sum over the views, the spread a mean of one degree of freedom less.
     """
-    return estimate.curvature * _freedom(estimate) / estimate.lever.clamp(min=1e-6) ** 2
+    return estimate.curvature * _freedom(estimate) / _squared_lever(estimate)
+
+
+def _squared_lever(estimate: Estimate) -> Tensor:
+    """Of the views together; never 0."""
+    return estimate.lever.clamp(min=1e-6) ** 2
 
 
 def _freedom(estimate: Estimate) -> Tensor:
@@ -415,7 +428,7 @@ def _variance(estimate: Estimate, noise: Tensor, scale: float, hidden: _Hidden) 
         # Where texture runs along the motion, as an edge along the baseline does, it fixes little.
         crossing = (_curvature(part) / hidden.usual).clamp(_LEAST_CROSSING, 1.0)
         aperture = hidden.aperture_px**2 * (1 / crossing - 1)
-        unseen = (hidden.error_px**2 + aperture) / part.lever.clamp(min=1e-6) ** 2
+        unseen = (hidden.error_px**2 + aperture) / _squared_lever(part)
         own = _own_share(part).clamp(min=_LEAST_OWN)
         return (((scale * noise[rows]) ** 2 + unseen) / own**2,)
 

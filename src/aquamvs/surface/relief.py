@@ -85,12 +85,12 @@ class Relief:
     noise_scale: float
 
 
-def recover(base: Tensor, unsettled: Tensor, estimate: Estimate, plan: Pass) -> Relief:
+def recover(base: Tensor, levelled: Tensor, estimate: Estimate, plan: Pass) -> Relief:
     """Add the relief that an estimate shows beyond its noise.
 
     Args:
         base: Heights of the wider windows, without gaps, shape (rows, columns), metres.
-        unsettled: The same before they were smoothed and settled; NaN where unknown.
+        levelled: How far these were smoothed and settled, see :func:`~.quality.levelled`.
         estimate: Of a pass with narrow windows.
         plan: That pass.
 
@@ -108,11 +108,6 @@ def recover(base: Tensor, unsettled: Tensor, estimate: Estimate, plan: Pass) -> 
         show, half, _CELL_BYTES, margin=_SHOWN_MARGIN
     )
     z, noise, moved = _given_back(base, (fine, coarse), (fine_relief, coarse_relief), variance)
-
-    def level(rows: slice) -> tuple[Tensor, ...]:
-        return (halve((unsettled[rows] - base[rows]).nan_to_num(0.0).square()),)
-
-    (levelled,) = in_bands(level, base, _CELL_BYTES)
 
     def move(rows: slice) -> tuple[Tensor, ...]:
         change = (_pooled(moved[rows]) / count[rows]).nan_to_num(0.0)

@@ -40,10 +40,10 @@ from .orthophoto import orthophoto
 from .quality import (
     carried,
     final_heights,
+    levelled,
     overhanging,
     overshot,
     trusted_spread,
-    unsettled,
     without_gaps,
 )
 from .refine import (
@@ -223,8 +223,8 @@ class _Sweep:
         estimate, occlusion, evaluator = self._refine(grids, z)
         found = final_heights(estimate, LAST_PASSES[-1], grids[0].spacing)
         base = without_gaps(found.z)
-        before = unsettled(estimate, found.z, grids[0].spacing)
-        sharp = self._sharpened(evaluator, grids[0], base, before, occlusion)
+        moved = levelled(estimate, found.z, grids[0].spacing)
+        sharp = self._sharpened(evaluator, grids[0], base, moved, occlusion)
         del evaluator
         kept = torch.isfinite(found.z) & ~overhanging(found.z, base, grids[0].spacing)
         z = torch.where(kept, sharp.z, torch.nan)
@@ -361,19 +361,19 @@ class _Sweep:
         evaluator: TileEvaluator,
         grid: Grid,
         base: Tensor,
-        before: Tensor,
+        moved: Tensor,
         occlusion: Occlusion | None,
     ) -> Relief:
         """Heights with the relief that narrower windows show, and again where it moved them."""
         step = RELIEF_PASS.step_px / self._motion(0, grid, base)
         given = (occlusion, RELIEF_PASS, step)
         estimate = refine(evaluator, grid, base, *given, self._advance, tile_side=self.tiles.full)
-        sharp = recover(base, before, estimate, RELIEF_PASS)
+        sharp = recover(base, moved, estimate, RELIEF_PASS)
         moving = crowded(sharp.moving, grid, SPARSE_TILE_SIDE, _WORTHWHILE)
         refine_again(
             *(evaluator, grid, sharp.z, *given, estimate, moving), tile_side=self.tiles.sparse
         )
-        return recover(base, before, estimate, RELIEF_PASS)
+        return recover(base, moved, estimate, RELIEF_PASS)
 
     def _finish(
         self,
