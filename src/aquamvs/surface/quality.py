@@ -22,9 +22,12 @@ from ..numerics.filters import (
     isolated,
     local_rms,
     median3,
+    pad_linear,
     scatter,
+    smooth,
     smooth_pairs,
     specks,
+    upsample,
 )
 from ..numerics.planes import Settled, settle, settled_heights
 from .evaluator import Pass
@@ -80,19 +83,21 @@ scenes of seeds 0 to 2, where noise is all there is."""
 _SCATTER_SCALE = 2.1
 """Error of a cell over the roughness that smoothing took away, relief included: measured on the
 bower, box, low-texture and in-air scenes of seeds 0 to 2."""
-_SCATTER_OF_RELIEF = 10.0
+_SCATTER_OF_RELIEF = 2.6
 """Scatter that may be relief, over the residuals' noise (squared): what relief is missing from a
-height is judged later. Only what exceeds it widens sigma here. With 8 one sigma held up to 1 % more
-of the cells of box scenes, with 12 up to 1 % less."""
-_NOISY_SCALE, _NOISY_PX = 12.0, 0.055
+height is judged later. Only what exceeds it widens sigma here."""
+_NOISY_SCALE, _NOISY_PX = 5.2, 0.054
 """Adds to the mean square of a cell's error, over what the residuals say of the share that is its
 own: all of it where the images' own noise is all that disagrees, half where the noise is this
 motion. The map's scatter then tells how much of all that is real (:class:`~.relief.Relief`).
 Chosen, with all else that sigma is made of, on the bower, box, low-texture, board and in-air scenes
 of seeds 0 to 9 and on another renderer's gravel, ripples, dunes and rough sand: one sigma holds 64
-to 72 % of the cells of each."""
-_MISSED_SCALE = 0.35
-"""Likewise over what planes miss there, which its own share makes up for. Chosen likewise."""
+to 73 % of the cells of each, two hold 91 to 96 %."""
+_SLIDING_PX = 0.047
+"""Error of that share where texture runs along the motion, on any slope. Neighbours hardly share it
+on a bed, so that it is no reason for planes to overrule a cell. Chosen likewise."""
+_MISSED_SCALE = 0.2
+"""Of what planes miss there, which its own share makes up for. Chosen likewise."""
 _CARRY_SCALE = 2.4
 """Likewise between passes, where a surface that keeps too much of its own goes astray: with 2.1
 the board of seed 9 (41 degrees) was 0.077 mm off flat instead of 0.061."""
@@ -102,10 +107,16 @@ scatter from pulling the planes: without it a bower lost 4 % of its cells."""
 _LEAST_ERROR_PX = 0.005
 """No matching is better. A few cells that happen to scatter by nothing would pull the planes
 around them centimetres off."""
-_APERTURE_ERROR_PX = 0.15
+_APERTURE_ERROR_PX, _STEEP, _LEAST_STEEP = 0.15, 0.87, 0.3
 """Error that neighbours share where the texture runs along the views' motion, as an edge does that
-is parallel to the baseline: views show it blurred differently, and the match slides along it. With
-0.1 the board of seed 4 (41 degrees) was 0.075 mm off flat instead of 0.040."""
+is parallel to the baseline: on a slope, views show it blurred differently, and the match slides
+along it. It is that of a steep slope (41 degrees), and grows in proportion from at least this share
+of it. With 0.05 on all slopes the board of seed 4, which is as steep, was 0.18 mm off flat instead
+of 0.03; with 0.15 on all, the RMS error of the bower of seed 0 was 1.2 times as large, since planes
+overruled the flanks of stones; with nothing on level ones, a board of 2 degrees was 0.12 mm off
+flat instead of 0.01."""
+_SLOPE_HALVINGS, _SLOPE_SIGMA = 4, 1.0
+"""The slope is that of 16 x 16 cells, smoothed over as many such blocks: stones have none."""
 _APERTURE_OF_RELIEF_PX = 0.02
 """Likewise where relief is told from noise. With 0 the board of seed 4 was 0.09 mm off flat instead
 of 0.06; with 0.1 next to no relief came back."""
@@ -141,17 +152,18 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> Heights:
         plan: That pass.
         spacing: Cell size, metres.
     """
-    usual, trusted = usual_curvature(estimate), trusted_spread(estimate) + _LENIENCE
-    noise, matched = _noise(estimate, plan), _matches(estimate, plan, trusted)
+    hidden = _hidden(estimate, _LEAST_ERROR_PX, spacing)
+    noise = _noise(estimate, plan)
+    matched = _matches(estimate, plan, trusted_spread(estimate) + _LENIENCE)
     smoothed = smooth_pairs(estimate.z, _roughness_limit(noise, spacing), _FINAL_SIGMA)
-    variance = _variance(estimate, noise, _RESIDUAL_SCALE, _Hidden(usual, _LEAST_ERROR_PX))
+    variance = _variance(estimate, noise, _RESIDUAL_SCALE, hidden)
     variance[~matched] = torch.inf
     settled = settle(smoothed, variance, spacing)
     # Neighbours scatter by their errors, and by relief that windows do not resolve. Which of the
     # two it is does not show: it makes no height settle, and is no reason to doubt a match.
     limit = _insignificant(noise, spacing)
     shown = scatter(estimate.z - smooth_pairs(estimate.z, limit, _FINAL_SIGMA))
-    z, own, taken, sure = _judged(estimate, matched, settled, variance, noise, shown, usual)
+    z, own, taken, sure = _judged(estimate, matched, settled, variance, noise, shown, hidden)
     jump = _STRAY * spacing
     z[isolated(z, jump)] = torch.nan
     z[specks(z, jump, _LEAST_ISLAND, sure)] = torch.nan
@@ -187,7 +199,7 @@ def _judged(
     variance: Tensor,
     noise: Tensor,
     shown: Tensor,
-    usual: float,
+    hidden: _Hidden,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Heights that are certain enough, else NaN; variances; and cells that are sure.
 
@@ -200,17 +212,17 @@ def _judged(
         variance: Of the cells before they settled.
         noise: That residuals show.
         shown: And the scatter of neighbours; NaN where there are few.
-        usual: :func:`usual_curvature`.
+        hidden: What the variance before they settled holds besides noise.
     """
-    hidden = _Hidden(usual, _LEAST_ERROR_PX)
     bounds = _LOOSEST_MATCH_PX, _SURE_PX, _SCATTER_OF_RELIEF
-    scales = _NOISY_SCALE, _NOISY_PX**2, _MISSED_SCALE
+    scales = _NOISY_SCALE, _NOISY_PX**2, _SLIDING_PX**2, _MISSED_SCALE
     if has_kernels(estimate.z):
         from .quality_kernels import judge
 
         z, kept, taken = (torch.empty_like(estimate.z) for _ in range(3))
         sure = torch.empty_like(matched)
-        quality = estimate.curvature, estimate.lever, estimate.effective_views, estimate.own_texture
+        views = estimate.lever, estimate.effective_views, estimate.own_texture
+        quality = estimate.curvature, *views, hidden.aperture
         settings = np.float32(_SCATTER_SCALE), hidden.rule(), np.array(bounds + scales, np.float32)
         maps = matched, settled.height, variance, *settled[1:], noise, shown, *quality
         by_cells(judge, maps, settings, [z, kept, taken, sure])
@@ -220,11 +232,13 @@ def _judged(
         part = estimate.part(rows)
         height, own, fit, missed = (maps[rows] for maps in settled)
         scattered = torch.where(torch.isfinite(shown[rows]), shown[rows], noise[rows])
-        excess = _variance(part, scattered, _SCATTER_SCALE, hidden) / variance[rows]
+        excess = _variance(part, scattered, _SCATTER_SCALE, hidden.part(rows)) / variance[rows]
         each_view = part.lever / part.effective_views.clamp(min=1).sqrt()
         motion = each_view * (own + fit + missed).sqrt()
         noisy = (noise[rows] * part.lever).square()
-        own = own * (1 + _NOISY_SCALE * noisy / (noisy + _NOISY_PX**2))
+        sliding = _SLIDING_PX**2 * _along(part, hidden.usual) / _squared_lever(part)
+        sliding = own / variance[rows] * sliding / _own_share(part).clamp(min=_LEAST_OWN) ** 2
+        own = own * (1 + _NOISY_SCALE * noisy / (noisy + _NOISY_PX**2)) + sliding
         own = own * (excess - _SCATTER_OF_RELIEF).clamp(min=1)
         # Planes average the noise, but no error that neighbours share.
         shared = hidden.error_px**2 / _squared_lever(part)
@@ -287,7 +301,7 @@ def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
     # Residuals are correlated from cell to cell (texture, interpolation), by how much depends on
     # the scene; what neighbouring estimates differ by shows it.
     scattered = torch.where(torch.isfinite(shown), shown, noise)
-    hidden = _Hidden(usual_curvature(estimate), _COMMON_ERROR_PX)
+    hidden = _hidden(estimate, _COMMON_ERROR_PX, spacing)
     variance = _variance(estimate, scattered, _CARRY_SCALE, hidden)
     return without_gaps(settled_heights(kept, variance, spacing))
 
@@ -311,7 +325,7 @@ def overshot(estimate: Estimate, plan: Pass, spacing: float, ridden: Tensor) -> 
     noise = _noise(estimate, plan)
     kept = _kept(estimate, plan, noise)
     smoothed = smooth_pairs(kept, _roughness_limit(noise, spacing), _FINAL_SIGMA)
-    hidden = _Hidden(usual_curvature(estimate), _COMMON_ERROR_PX)
+    hidden = _hidden(estimate, _COMMON_ERROR_PX, spacing)
     variance = _variance(estimate, noise, _RESIDUAL_SCALE, hidden)
     z = without_gaps(settled_heights(smoothed, variance, spacing))
 
@@ -347,8 +361,9 @@ def own_variance(estimate: Estimate, plan: Pass, usual: float) -> Tensor:
         plan: That pass.
         usual: :func:`usual_curvature` of the whole estimate.
     """
-    hidden = _Hidden(usual, _LEAST_ERROR_PX, _APERTURE_OF_RELIEF_PX)
-    return _variance(estimate, _noise(estimate, plan), 1.0, hidden)
+    noise = _noise(estimate, plan)
+    aperture = torch.full_like(noise, _APERTURE_OF_RELIEF_PX**2)
+    return _variance(estimate, noise, 1.0, _Hidden(usual, _LEAST_ERROR_PX, aperture))
 
 
 def usual_curvature(estimate: Estimate) -> float:
@@ -389,17 +404,47 @@ class _Hidden:
     Attributes:
         usual: :func:`usual_curvature` of the map.
         error_px: Of every view's image motion.
-        aperture_px: Likewise, where texture runs along the motion.
+        aperture: Likewise where texture runs along the motion, squared: shape (rows, columns), px².
     """
 
     usual: float
     error_px: float
-    aperture_px: float = _APERTURE_ERROR_PX
+    aperture: Tensor
+
+    def part(self, rows: slice) -> _Hidden:
+        """That of some rows."""
+        return _Hidden(self.usual, self.error_px, self.aperture[rows])
 
     def rule(self) -> NDArray[np.float32]:
-        """What the kernels need of it."""
-        errors = self.error_px**2, self.aperture_px**2, self.usual
-        return np.array([*errors, _FULL_TEXTURE, _LEAST_OWN, _LEAST_CROSSING], np.float32)
+        """What the kernels need of it besides the map."""
+        least = _FULL_TEXTURE, _LEAST_OWN, _LEAST_CROSSING
+        return np.array([self.error_px**2, self.usual, *least], np.float32)
+
+
+def _hidden(estimate: Estimate, error_px: float, spacing: float) -> _Hidden:
+    """Of an estimate, where the aperture's error grows with the slope."""
+    aperture = _APERTURE_ERROR_PX**2 * _steepness(estimate.z, spacing)
+    return _Hidden(usual_curvature(estimate), error_px, aperture)
+
+
+def _steepness(z: Tensor, spacing: float) -> Tensor:
+    """Squared slope around every cell over that of a steep one, within bounds; NaN is bridged."""
+    known = torch.isfinite(z)
+    blocks, share = torch.where(known, z, 0.0), known.to(z)
+    shapes = []
+    for _ in range(_SLOPE_HALVINGS):
+        shapes.append((blocks.shape[0], blocks.shape[1]))
+        blocks, share = halve(blocks), halve(share)
+    blocks = fill_gaps(torch.where(share > 0, blocks / share, torch.nan))
+    taps = gaussian_taps(_SLOPE_SIGMA)
+    wide = smooth(pad_linear(blocks, len(taps) // 2 + 1), taps)
+    rise = torch.stack([wide[1:-1, 2:] - wide[1:-1, :-2], wide[2:, 1:-1] - wide[:-2, 1:-1]])
+    run = 2 * 2**_SLOPE_HALVINGS * spacing
+    steepness: Tensor = (rise / (run * _STEEP)).square().sum(0)
+    steepness.clamp_(_LEAST_STEEP**2, 1.0)
+    for shape in reversed(shapes):
+        steepness = upsample(steepness, shape)
+    return steepness
 
 
 def _variance(estimate: Estimate, noise: Tensor, scale: float, hidden: _Hidden) -> Tensor:
@@ -419,20 +464,23 @@ def _variance(estimate: Estimate, noise: Tensor, scale: float, hidden: _Hidden) 
 
         variance = torch.empty_like(noise)
         views = estimate.lever, estimate.effective_views
-        maps = noise, estimate.curvature, *views, estimate.own_texture
+        maps = noise, estimate.curvature, *views, estimate.own_texture, hidden.aperture
         by_cells(variances, maps, [np.float32(scale), hidden.rule()], [variance])
         return variance
 
     def some(rows: slice) -> tuple[Tensor]:
         part = estimate.part(rows)
-        # Where texture runs along the motion, as an edge along the baseline does, it fixes little.
-        crossing = (_curvature(part) / hidden.usual).clamp(_LEAST_CROSSING, 1.0)
-        aperture = hidden.aperture_px**2 * (1 / crossing - 1)
+        aperture = hidden.aperture[rows] * _along(part, hidden.usual)
         unseen = (hidden.error_px**2 + aperture) / _squared_lever(part)
         own = _own_share(part).clamp(min=_LEAST_OWN)
         return (((scale * noise[rows]) ** 2 + unseen) / own**2,)
 
     return in_bands(some, noise, _CELL_BYTES)[0]
+
+
+def _along(estimate: Estimate, usual: float) -> Tensor:
+    """How far texture runs along the motion, as an edge along the baseline does: 0 or more."""
+    return 1 / (_curvature(estimate) / usual).clamp(_LEAST_CROSSING, 1.0) - 1
 
 
 def _own_share(estimate: Estimate) -> Tensor:

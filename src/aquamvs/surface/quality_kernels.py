@@ -32,19 +32,31 @@ def _squared_lever(lever):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _variance(noise, curvature, lever, effective, own, rule):  # type: ignore[no-untyped-def]
-    """Variance of a height with an error that neither residuals nor scatter show."""
-    error2, aperture2, usual, full, least_own, least_crossing = rule
-    leverage = _squared_lever(lever)
+def _along(curvature, lever, effective, rule):  # type: ignore[no-untyped-def]
+    """How far texture runs along the motion."""
     curvature *= max(effective - _ONE, _HALF)
-    crossing = min(max(curvature / leverage / usual, least_crossing), _ONE)
-    hidden = (error2 + aperture2 * (_ONE / crossing - _ONE)) / leverage
-    share = max(min(own / full, _ONE), least_own)
-    return (noise * noise + hidden) / (share * share)
+    crossing = curvature / _squared_lever(lever) / rule[1]
+    return _ONE / min(max(crossing, rule[4]), _ONE) - _ONE
 
 
 @compiled
-def variances(noise, curvature, lever, effective, own, scale, rule, variance):  # type: ignore[no-untyped-def]
+def _share(own, rule):  # type: ignore[no-untyped-def]
+    """How much of its height a cell decides itself."""
+    return max(min(own / rule[2], _ONE), rule[3])
+
+
+@compiled
+def _variance(noise, curvature, lever, effective, own, aperture, rule):  # type: ignore[no-untyped-def]
+    """Variance of a height with an error that neither residuals nor scatter show."""
+    unseen = rule[0] + aperture * _along(curvature, lever, effective, rule)
+    share = _share(own, rule)
+    return (noise * noise + unseen / _squared_lever(lever)) / (share * share)
+
+
+@compiled
+def variances(  # type: ignore[no-untyped-def]
+    noise, curvature, lever, effective, own, aperture, scale, rule, variance
+):
     """Variance of every height.
 
     Args:
@@ -53,13 +65,15 @@ def variances(noise, curvature, lever, effective, own, scale, rule, variance):  
         lever: See there.
         effective: See there.
         own: Its ``own_texture``.
+        aperture: See :class:`~.quality._Hidden`.
         scale: Of the noise.
-        rule: Six numbers; see :attr:`~.quality._Hidden.rule`.
+        rule: Five numbers; see :attr:`~.quality._Hidden.rule`.
         variance: Output, shape (N,), m².
     """
     for n in range(variance.shape[0]):
         scaled = scale * noise[n]
-        variance[n] = _variance(scaled, curvature[n], lever[n], effective[n], own[n], rule)
+        quality = curvature[n], lever[n], effective[n], own[n], aperture[n]
+        variance[n] = _variance(scaled, *quality, rule)
 
 
 @compiled
@@ -74,7 +88,7 @@ def matches(z, spread, curvature, effective, chance, limit, matched):  # type: i
 @compiled
 def judge(  # type: ignore[no-untyped-def]
     matched, height, variance, own, fit, missed, noise, shown, curvature, lever, effective, texture,
-    scale, rule, bounds, z, kept, taken, sure,
+    aperture, scale, rule, bounds, z, kept, taken, sure,
 ):  # fmt: skip
     """Leave out heights that are too uncertain, and say how certain the others are.
 
@@ -91,25 +105,29 @@ def judge(  # type: ignore[no-untyped-def]
         lever: See there.
         effective: See there.
         texture: Its ``own_texture``.
+        aperture: See :func:`variances`.
         scale: Of the scatter.
         rule: See :func:`variances`.
         bounds: Motion of the loosest match and of a sure one; scatter that may be relief; what
-            noise adds to the own variance, the motion (squared) at which it adds half of that, and
-            the scale of what is missed.
+            noise adds to the own variance, the motion (squared) at which it adds half of that, the
+            aperture's error of the own share (squared), and the scale of what is missed.
         z: Output: heights, NaN where they are left out.
         kept: Output: variance of the share that is a cell's own.
         taken: Output: and of the rest.
         sure: Output, bool.
     """
-    loosest, surest, relief, noisy_scale, noisy2, missed_scale = bounds
+    loosest, surest, relief, noisy_scale, noisy2, sliding2, missed_scale = bounds
     for n in range(z.shape[0]):
         scattered = scale * (shown[n] if np.isfinite(shown[n]) else noise[n])
-        excess = _variance(scattered, curvature[n], lever[n], effective[n], texture[n], rule)
-        excess /= variance[n]
+        quality = curvature[n], lever[n], effective[n], texture[n], aperture[n]
+        excess = _variance(scattered, *quality, rule) / variance[n]
         motion = lever[n] * np.sqrt((own[n] + fit[n] + missed[n]) / max(effective[n], _ONE))
         noisy = noise[n] * lever[n]
         noisy *= noisy
-        widened = own[n] * (_ONE + noisy_scale * noisy / (noisy + noisy2))
+        share = _share(texture[n], rule)
+        sliding = sliding2 * _along(curvature[n], lever[n], effective[n], rule)
+        sliding *= own[n] / variance[n] / (_squared_lever(lever[n]) * share * share)
+        widened = own[n] * (_ONE + noisy_scale * noisy / (noisy + noisy2)) + sliding
         kept[n] = widened * max(excess - relief, _ONE)
         z[n] = height[n] if matched[n] & (motion < loosest) else _NAN
         taken[n] = fit[n] + missed_scale * missed[n] + rule[0] / _squared_lever(lever[n])

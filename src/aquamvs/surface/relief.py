@@ -36,16 +36,17 @@ _MOST_OF_VISIBLE = 0.1
 """Relief that comes back, over that which the wide windows let through (mean squares). What they
 smooth entirely cannot be told from the error of an edge that views show blurred differently:
 without this, boards of 41 degrees were 0.35 mm off flat instead of 0.06."""
-_UNSEEN_SHARE = 0.8
+_UNSEEN_SHARE = 0.1
 """Mean square of the relief that narrow windows smooth too, over that of what they added. Chosen
 where sigma's other parts were, see ``_NOISY_SCALE`` in :mod:`.quality`."""
-_LEVELLED_SCALE = 9.0
-"""Mean square of the relief that is missing, over that which smoothing and settling levelled, where
-the finer band proves that there is relief at all. Chosen likewise: on gravel of another renderer,
-whose edges every window smooths, one sigma holds 70 % of the cells with it and 52 % without."""
-_LEVELLED_NOISE = 1.5
-"""Mean square of the noise that smoothing levels, over the variance of what narrow windows find:
-1.4 is measured on low texture. With 1 or 2, and the rest chosen anew, it was no better."""
+_LEVELLED_SCALE = 55.0
+"""Mean square of the relief that is missing, over that which smoothing and settling levelled beyond
+noise, where the finer band proves that there is relief at all. Little is levelled there, so that
+the ratio is large. Chosen likewise: gravel of another renderer needs it, whose edges every window
+smooths; without it one sigma holds half of its cells."""
+_LEVELLED_NOISE = 1.0
+"""Mean square of the noise that smoothing levels, over the variance of what narrow windows find.
+Chosen likewise."""
 _STILL_MOVING = 0.5
 """Where windows moved heights by more than this many times the noise, they may find more when they
 ride on that."""
@@ -53,10 +54,6 @@ _QUIET_SHARE = 0.2
 """Share of the map where heights scatter least: there is no relief, but on gravel. With 0.3 or 0.4,
 and the rest chosen anew, it was no better; with the scatter around each cell, a chance low there
 left one sigma of too many cells too small."""
-_SHARED_POWER = 2
-"""Of that ratio. Residuals that neighbours share, as resampled pixels do, leave more noise at every
-scale, and most at the coarse ones, which errors of smoothed heights consist of; the finer band
-shows the least of it. Fitted where sigma's other parts were chosen, the power is 2.1."""
 _QUANTILE_CELLS = 1 << 16
 """Of which that is found, at least."""
 
@@ -117,7 +114,7 @@ def recover(base: Tensor, levelled: Tensor, estimate: Estimate, plan: Pass) -> R
         return missing, (change > _STILL_MOVING**2 * usual[rows]).to(missing)
 
     missing, moving = in_bands(move, half, _CELL_BYTES, margin=_POOLED_MARGIN)
-    return Relief(z, *_with_missing(noise, missing, moving), _quietest(scatter) ** _SHARED_POWER)
+    return Relief(z, *_with_missing(noise, missing, moving), _quietest(scatter))
 
 
 def _bands(base: Tensor, found: Tensor, variance: Tensor) -> tuple[Tensor, ...]:
