@@ -82,7 +82,10 @@ def test_a_pathway_gives_on_a_device_what_it_gives_on_the_processor(
 
 
 def test_a_sweep_begins_few_operations_on_a_device(config: PipelineConfig, device: str) -> None:
-    """To begin one takes a GPU longer than the work on thousands of cells."""
+    """To begin one takes a GPU longer than the work on thousands of cells.
+
+    A fifth of them is the choice between the two surfaces of a jump.
+    """
     before = operations_begun()
     reconstructed(config, "surface", "sift", device)
-    assert operations_begun() - before < 40_000
+    assert operations_begun() - before < 50_000
