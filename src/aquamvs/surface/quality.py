@@ -237,7 +237,7 @@ def _judged(
         motion = each_view * (own + fit + missed).sqrt()
         noisy = (noise[rows] * part.lever).square()
         sliding = _SLIDING_PX**2 * _along(part, hidden.usual) / _squared_lever(part)
-        sliding = own / variance[rows] * sliding / _own_share(part).clamp(min=_LEAST_OWN) ** 2
+        sliding = own / variance[rows] * sliding / _own_share(part) ** 2
         own = own * (1 + _NOISY_SCALE * noisy / (noisy + _NOISY_PX**2)) + sliding
         own = own * (excess - _SCATTER_OF_RELIEF).clamp(min=1)
         # Planes average the noise, but no error that neighbours share.
@@ -330,7 +330,7 @@ def overshot(estimate: Estimate, plan: Pass, spacing: float, ridden: Tensor) -> 
     z = without_gaps(settled_heights(smoothed, variance, spacing))
 
     known = torch.isfinite(estimate.z) & torch.isfinite(noise)
-    doubt = noise / _own_share(estimate).clamp(min=_LEAST_OWN)
+    doubt = noise / _own_share(estimate)
     move = z - ridden
     moved, expected = (local_rms(x, known, _MOVE_SIGMA) for x in (move, doubt))
     return torch.where(moved <= _UNRESOLVED * expected, z, z + _OVERSHOOT * move)
@@ -472,7 +472,7 @@ def _variance(estimate: Estimate, noise: Tensor, scale: float, hidden: _Hidden) 
         part = estimate.part(rows)
         aperture = hidden.aperture[rows] * _along(part, hidden.usual)
         unseen = (hidden.error_px**2 + aperture) / _squared_lever(part)
-        own = _own_share(part).clamp(min=_LEAST_OWN)
+        own = _own_share(part)
         return (((scale * noise[rows]) ** 2 + unseen) / own**2,)
 
     return in_bands(some, noise, _CELL_BYTES)[0]
@@ -484,8 +484,8 @@ def _along(estimate: Estimate, usual: float) -> Tensor:
 
 
 def _own_share(estimate: Estimate) -> Tensor:
-    """How much of its height each cell decides itself, 0 to 1."""
-    return (estimate.own_texture / _FULL_TEXTURE).clamp(max=1.0)
+    """How much of its height each cell decides itself, at least ``_LEAST_OWN`` and at most 1."""
+    return (estimate.own_texture / _FULL_TEXTURE).clamp(_LEAST_OWN, 1.0)
 
 
 def _window_samples(plan: Pass) -> float:
