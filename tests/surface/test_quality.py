@@ -147,6 +147,21 @@ def test_planes_average_no_error_that_neighbours_share() -> None:
     assert float((sigma_of(found) * sure.lever).min()) == pytest.approx(0.005, rel=0.2)
 
 
+def test_sigma_beside_a_wall_tells_level_ground_from_a_steep_slope() -> None:
+    """Edges along the motion slide on a steep slope; a wall is none."""
+
+    def sigma(slope: float) -> float:
+        """Beside a wall, where edges run along the motion."""
+        z = 1.0 + noise().repeat(2, 2) + slope * SPACING * torch.arange(120)
+        z[:, 60:] -= 20 * SPACING
+        estimate = estimate_of(z, CURVATURE)
+        estimate.curvature[40:80] /= 4
+        found = final_heights(estimate, LAST_PASSES[-1], SPACING)
+        return float(sigma_of(found)[45:75, 48:56].median())
+
+    assert sigma(0.8) > 1.3 * sigma(0.0)
+
+
 def test_an_island_that_one_chance_match_explains_is_left_out() -> None:
     z = 1.0 + noise()
     z[20:34, 20:34] -= 3 * SPACING
@@ -181,7 +196,20 @@ def test_a_stray_match_is_no_relief_that_was_levelled() -> None:
     shows = torch.isfinite(settled)
     shows[30, 30] = False
     expected = halve(torch.where(shows, (estimate.z - settled).square(), 0.0))
-    assert torch.equal(levelled(estimate, settled, SPACING), expected)
+    assert torch.equal(levelled(estimate, settled, torch.ones(SHAPE), SPACING), expected)
+
+
+def test_what_happens_at_a_jump_is_no_relief_that_was_levelled() -> None:
+    """Its five cells of either side; those of half the jump that counts are none."""
+    estimate = estimate_of(1.0 + noise(), CURVATURE)
+    settled = torch.ones(SHAPE)
+    for height, cells in ((7, 10), (3, 0)):
+        bridged = settled.clone()
+        bridged[:, 30:] -= height * SPACING
+        kept = torch.ones(SHAPE, dtype=torch.bool)
+        kept[:, 30 - cells // 2 : 30 + cells // 2] = False
+        expected = halve(torch.where(kept, (estimate.z - settled).square(), 0.0))
+        assert torch.equal(levelled(estimate, settled, bridged, SPACING), expected)
 
 
 def test_a_steep_slope_is_no_jump() -> None:

@@ -22,6 +22,7 @@ from ..numerics.filters import (
     isolated,
     local_rms,
     median3,
+    pad_edges,
     pad_linear,
     scatter,
     smooth,
@@ -83,21 +84,21 @@ scenes of seeds 0 to 2, where noise is all there is."""
 _SCATTER_SCALE = 2.1
 """Error of a cell over the roughness that smoothing took away, relief included: measured on the
 bower, box, low-texture and in-air scenes of seeds 0 to 2."""
-_SCATTER_OF_RELIEF = 2.6
+_SCATTER_OF_RELIEF = 2.2
 """Scatter that may be relief, over the residuals' noise (squared): what relief is missing from a
 height is judged later. Only what exceeds it widens sigma here."""
-_NOISY_SCALE, _NOISY_PX = 5.2, 0.054
+_NOISY_SCALE, _NOISY_PX = 3.2, 0.029
 """Adds to the mean square of a cell's error, over what the residuals say of the share that is its
 own: all of it where the images' own noise is all that disagrees, half where the noise is this
 motion. The map's scatter then tells how much of all that is real (:class:`~.relief.Relief`).
-Chosen, with all else that sigma is made of, on the bower, box, low-texture, board and in-air scenes
-of seeds 0 to 9 and on another renderer's gravel, ripples, dunes and rough sand: one sigma holds 64
-to 73 % of the cells of each, two hold 91 to 96 %."""
-_SLIDING_PX = 0.047
-"""Error of that share where texture runs along the motion, on any slope. Neighbours hardly share it
-on a bed, so that it is no reason for planes to overrule a cell. Chosen likewise."""
-_MISSED_SCALE = 0.2
+Chosen, with all else that sigma is made of, on the bower, box, low-texture and in-air scenes of
+seeds 0 to 9 and on another renderer's gravel, ripples, dunes, rough sand and noisy images: one
+sigma holds 65 to 73 % of the cells of each, two hold 92 to 97 %."""
+_MISSED_SCALE = 0.55
 """Of what planes miss there, which its own share makes up for. Chosen likewise."""
+_RIM, _JUMP_REACH = 2, 3
+"""Cells before a jump that windows carry out over it, and cells around those whose scatter does not
+tell of cells further off."""
 _CARRY_SCALE = 2.4
 """Likewise between passes, where a surface that keeps too much of its own goes astray: with 2.1
 the board of seed 9 (41 degrees) was 0.077 mm off flat instead of 0.061."""
@@ -117,6 +118,8 @@ overruled the flanks of stones; with nothing on level ones, a board of 2 degrees
 flat instead of 0.01."""
 _SLOPE_HALVINGS, _SLOPE_SIGMA = 4, 1.0
 """The slope is that of 16 x 16 cells, smoothed over as many such blocks: stones have none."""
+_STEEPEST_GROUND = 1.5
+"""Pairs of cells that rise more than this are a wall, and no slope of the ground."""
 _APERTURE_OF_RELIEF_PX = 0.02
 """Likewise where relief is told from noise. With 0 the board of seed 4 was 0.09 mm off flat instead
 of 0.06; with 0.1 next to no relief came back."""
@@ -162,8 +165,14 @@ def final_heights(estimate: Estimate, plan: Pass, spacing: float) -> Heights:
     # Neighbours scatter by their errors, and by relief that windows do not resolve. Which of the
     # two it is does not show: it makes no height settle, and is no reason to doubt a match.
     limit = _insignificant(noise, spacing)
-    shown = scatter(estimate.z - smooth_pairs(estimate.z, limit, _FINAL_SIGMA))
+    rough = estimate.z - smooth_pairs(estimate.z, limit, _FINAL_SIGMA)
+    rough[_at_jumps(settled.height, spacing)] = 0.0  # their scatter is their own
+    shown = scatter(rough)
     z, own, taken, sure = _judged(estimate, matched, settled, variance, noise, shown, hidden)
+    real = _variance(estimate, noise, _RESIDUAL_SCALE, _off_walls(hidden, z, spacing))
+    real.div_(variance).clamp_(max=1)
+    own *= real
+    taken *= real
     jump = _STRAY * spacing
     z[isolated(z, jump)] = torch.nan
     z[specks(z, jump, _LEAST_ISLAND, sure)] = torch.nan
@@ -215,7 +224,7 @@ def _judged(
         hidden: What the variance before they settled holds besides noise.
     """
     bounds = _LOOSEST_MATCH_PX, _SURE_PX, _SCATTER_OF_RELIEF
-    scales = _NOISY_SCALE, _NOISY_PX**2, _SLIDING_PX**2, _MISSED_SCALE
+    scales = _NOISY_SCALE, _NOISY_PX**2, _MISSED_SCALE
     if has_kernels(estimate.z):
         from .quality_kernels import judge
 
@@ -236,9 +245,7 @@ def _judged(
         each_view = part.lever / part.effective_views.clamp(min=1).sqrt()
         motion = each_view * (own + fit + missed).sqrt()
         noisy = (noise[rows] * part.lever).square()
-        sliding = _SLIDING_PX**2 * _along(part, hidden.usual) / _squared_lever(part)
-        sliding = own / variance[rows] * sliding / _own_share(part) ** 2
-        own = own * (1 + _NOISY_SCALE * noisy / (noisy + _NOISY_PX**2)) + sliding
+        own = own * (1 + _NOISY_SCALE * noisy / (noisy + _NOISY_PX**2))
         own = own * (excess - _SCATTER_OF_RELIEF).clamp(min=1)
         # Planes average the noise, but no error that neighbours share.
         shared = hidden.error_px**2 / _squared_lever(part)
@@ -250,23 +257,25 @@ def _judged(
     return z, kept, taken, sure
 
 
-def levelled(estimate: Estimate, settled: Tensor, spacing: float) -> Tensor:
+def levelled(estimate: Estimate, settled: Tensor, bridged: Tensor, spacing: float) -> Tensor:
     """How far smoothing and settling moved the heights: mean square of pairs of cells, m².
 
-    Stray matches count for nothing, and neither do unknown cells.
+    Stray matches count for nothing, and neither do unknown cells and those around jumps.
 
     Args:
         estimate: Of the last pass.
         settled: Its heights, shape (rows, columns), metres; NaN where unknown.
+        bridged: The same without gaps.
         spacing: Cell size, metres.
 
     Returns:
         shape (ceil(rows / 2), ceil(columns / 2)).
     """
+    jumps = _at_jumps(bridged, spacing)
 
     def some(rows: slice) -> tuple[Tensor]:
         moved = estimate.z[rows] - settled[rows]
-        near = moved.abs() < _MOST_SETTLED * spacing
+        near = (moved.abs() < _MOST_SETTLED * spacing) & ~jumps[rows]
         return (halve(torch.where(near, moved.square(), 0.0)),)
 
     return in_bands(some, settled, _CELL_BYTES)[0]
@@ -283,7 +292,13 @@ def overhanging(z: Tensor, bridged: Tensor, spacing: float) -> Tensor:
         bridged: The same without gaps.
         spacing: Cell size, metres.
     """
-    return extreme(bridged, 2) - z > JUMP_CELLS * spacing
+    return extreme(bridged, _RIM) - z > JUMP_CELLS * spacing
+
+
+def _at_jumps(z: Tensor, spacing: float) -> Tensor:
+    """Cells around jumps, shape (rows, columns), bool; no NaN in ``z``."""
+    jumps = extreme(z, _RIM) + extreme(-z, _RIM) > JUMP_CELLS * spacing
+    return extreme(jumps.to(z), _JUMP_REACH) > 0
 
 
 def carried(estimate: Estimate, plan: Pass, spacing: float) -> Tensor:
@@ -427,21 +442,58 @@ def _hidden(estimate: Estimate, error_px: float, spacing: float) -> _Hidden:
     return _Hidden(usual_curvature(estimate), error_px, aperture)
 
 
+def _off_walls(hidden: _Hidden, z: Tensor, spacing: float) -> _Hidden:
+    """The same where walls are no slopes.
+
+    Beside a wall the heights had better settle as on a steep slope, since matches stray there. What
+    is left is no less certain than elsewhere: without this, sigma was twice the error up to 16
+    cells from the walls of the boxes of seeds 0 to 3.
+    """
+    aperture = _APERTURE_ERROR_PX**2 * _steepness_off_walls(z, spacing)
+    return _Hidden(hidden.usual, hidden.error_px, aperture)
+
+
 def _steepness(z: Tensor, spacing: float) -> Tensor:
     """Squared slope around every cell over that of a steep one, within bounds; NaN is bridged."""
-    known = torch.isfinite(z)
-    blocks, share = torch.where(known, z, 0.0), known.to(z)
-    shapes = []
-    for _ in range(_SLOPE_HALVINGS):
-        shapes.append((blocks.shape[0], blocks.shape[1]))
-        blocks, share = halve(blocks), halve(share)
-    blocks = fill_gaps(torch.where(share > 0, blocks / share, torch.nan))
+    total, share, shapes = _blocks(z, _SLOPE_HALVINGS)
+    blocks = fill_gaps(torch.where(share > 0, total / share, torch.nan))
     taps = gaussian_taps(_SLOPE_SIGMA)
     wide = smooth(pad_linear(blocks, len(taps) // 2 + 1), taps)
     rise = torch.stack([wide[1:-1, 2:] - wide[1:-1, :-2], wide[2:, 1:-1] - wide[:-2, 1:-1]])
     run = 2 * 2**_SLOPE_HALVINGS * spacing
-    steepness: Tensor = (rise / (run * _STEEP)).square().sum(0)
-    steepness.clamp_(_LEAST_STEEP**2, 1.0)
+    return _steep(rise / (run * _STEEP), shapes)
+
+
+def _steepness_off_walls(z: Tensor, spacing: float) -> Tensor:
+    """Likewise of the ground alone: differences that are as large as a wall's do not count."""
+    total, share, whole = _blocks(z, 1)
+    pairs = torch.where(share > 0, total / share, torch.nan)
+    taps = gaussian_taps(_SLOPE_SIGMA)
+    slopes = []
+    for axis in 0, 1:
+        slope = torch.full_like(pairs, torch.nan)
+        slope.narrow(axis, 0, pairs.shape[axis] - 1).copy_(pairs.diff(dim=axis) / (2 * spacing))
+        slope[slope.abs() > _STEEPEST_GROUND] = torch.nan
+        total, share, shapes = _blocks(slope, _SLOPE_HALVINGS - 1)
+        total, share = (smooth(pad_edges(x, len(taps) // 2), taps) for x in (total, share))
+        slopes.append(total / share.clamp(min=1e-6))
+    return _steep(torch.stack(slopes) / _STEEP, whole + shapes)
+
+
+def _blocks(maps: Tensor, halvings: int) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+    """Sums and counts of the known cells over a block's size, and the shapes on the way there."""
+    known = torch.isfinite(maps)
+    total, share = torch.where(known, maps, 0.0), known.to(maps)
+    shapes = []
+    for _ in range(halvings):
+        shapes.append((total.shape[0], total.shape[1]))
+        total, share = halve(total), halve(share)
+    return total, share, shapes
+
+
+def _steep(relative: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    """Square of slopes over a steep one, shape (2, H, W), within bounds; in the first shape."""
+    steepness = relative.square().sum(0).clamp_(_LEAST_STEEP**2, 1.0)
     for shape in reversed(shapes):
         steepness = upsample(steepness, shape)
     return steepness

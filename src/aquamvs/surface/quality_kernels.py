@@ -109,14 +109,14 @@ def judge(  # type: ignore[no-untyped-def]
         scale: Of the scatter.
         rule: See :func:`variances`.
         bounds: Motion of the loosest match and of a sure one; scatter that may be relief; what
-            noise adds to the own variance, the motion (squared) at which it adds half of that, the
-            aperture's error of the own share (squared), and the scale of what is missed.
+            noise adds to the own variance, and the motion (squared) at which it adds half of that;
+            the scale of what is missed.
         z: Output: heights, NaN where they are left out.
         kept: Output: variance of the share that is a cell's own.
         taken: Output: and of the rest.
         sure: Output, bool.
     """
-    loosest, surest, relief, noisy_scale, noisy2, sliding2, missed_scale = bounds
+    loosest, surest, relief, noisy_scale, noisy2, missed_scale = bounds
     for n in range(z.shape[0]):
         scattered = scale * (shown[n] if np.isfinite(shown[n]) else noise[n])
         quality = curvature[n], lever[n], effective[n], texture[n], aperture[n]
@@ -124,10 +124,7 @@ def judge(  # type: ignore[no-untyped-def]
         motion = lever[n] * np.sqrt((own[n] + fit[n] + missed[n]) / max(effective[n], _ONE))
         noisy = noise[n] * lever[n]
         noisy *= noisy
-        share = _share(texture[n], rule)
-        sliding = sliding2 * _along(curvature[n], lever[n], effective[n], rule)
-        sliding *= own[n] / variance[n] / (_squared_lever(lever[n]) * share * share)
-        widened = own[n] * (_ONE + noisy_scale * noisy / (noisy + noisy2)) + sliding
+        widened = own[n] * (_ONE + noisy_scale * noisy / (noisy + noisy2))
         kept[n] = widened * max(excess - relief, _ONE)
         z[n] = height[n] if matched[n] & (motion < loosest) else _NAN
         taken[n] = fit[n] + missed_scale * missed[n] + rule[0] / _squared_lever(lever[n])

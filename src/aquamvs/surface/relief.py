@@ -36,15 +36,13 @@ _MOST_OF_VISIBLE = 0.1
 """Relief that comes back, over that which the wide windows let through (mean squares). What they
 smooth entirely cannot be told from the error of an edge that views show blurred differently:
 without this, boards of 41 degrees were 0.35 mm off flat instead of 0.06."""
-_UNSEEN_SHARE = 0.1
-"""Mean square of the relief that narrow windows smooth too, over that of what they added. Chosen
-where sigma's other parts were, see ``_NOISY_SCALE`` in :mod:`.quality`."""
-_LEVELLED_SCALE = 55.0
+_LEVELLED_SCALE = 56.0
 """Mean square of the relief that is missing, over that which smoothing and settling levelled beyond
 noise, where the finer band proves that there is relief at all. Little is levelled there, so that
-the ratio is large. Chosen likewise: gravel of another renderer needs it, whose edges every window
-smooths; without it one sigma holds half of its cells."""
-_LEVELLED_NOISE = 1.0
+the ratio is large. Chosen where sigma's other parts were, see ``_NOISY_SCALE`` in :mod:`.quality`:
+gravel of another renderer needs it, whose edges every window smooths; without it one sigma holds
+half of its cells."""
+_LEVELLED_NOISE = 1.1
 """Mean square of the noise that smoothing levels, over the variance of what narrow windows find.
 Chosen likewise."""
 _STILL_MOVING = 0.5
@@ -54,6 +52,9 @@ _QUIET_SHARE = 0.2
 """Share of the map where heights scatter least: there is no relief, but on gravel. With 0.3 or 0.4,
 and the rest chosen anew, it was no better; with the scatter around each cell, a chance low there
 left one sigma of too many cells too small."""
+_QUIET_POWER = 4 / 3
+"""Of that scatter, over what residuals say, the power by which the result's noise is less. Chosen
+likewise."""
 _QUANTILE_CELLS = 1 << 16
 """Of which that is found, at least."""
 
@@ -110,7 +111,8 @@ def recover(base: Tensor, levelled: Tensor, estimate: Estimate, plan: Pass) -> R
         change = (_pooled(moved[rows]) / count[rows]).nan_to_num(0.0)
         beyond_noise = (_pooled(levelled[rows]) - _LEVELLED_NOISE * usual[rows]).clamp(min=0)
         proven = 1 - 1 / scatter[rows].clamp(min=1)
-        missing = _UNSEEN_SHARE * change + _LEVELLED_SCALE * (proven * beyond_noise).nan_to_num(0.0)
+        # Narrow windows smooth relief too: as much as they added is still missing.
+        missing = change + _LEVELLED_SCALE * (proven * beyond_noise).nan_to_num(0.0)
         return missing, (change > _STILL_MOVING**2 * usual[rows]).to(missing)
 
     missing, moving = in_bands(move, half, _CELL_BYTES, margin=_POOLED_MARGIN)
@@ -173,14 +175,14 @@ def _given_back(
 
 
 def _quietest(scatter: Tensor) -> float:
-    """By what heights scatter over what residuals say, where they scatter least; at most 1.
+    """By how much residuals overstate the noise's variance: a factor of at most 1.
 
-    There is no relief there, so that it shows by how much residuals overstate the noise.
+    Where heights scatter least there is no relief, so that their scatter tells.
     """
     step = max(1, math.isqrt(scatter.numel() // _QUANTILE_CELLS))
     some = scatter[::step, ::step]
     some = some[torch.isfinite(some)]
-    return float(some.quantile(_QUIET_SHARE).clamp(max=1)) if len(some) else 1.0
+    return float(some.quantile(_QUIET_SHARE).clamp(max=1)) ** _QUIET_POWER if len(some) else 1.0
 
 
 def _with_missing(noise: Tensor, missing: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:

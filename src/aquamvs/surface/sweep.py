@@ -223,7 +223,7 @@ class _Sweep:
         estimate, occlusion, evaluator = self._refine(grids, z)
         found = final_heights(estimate, LAST_PASSES[-1], grids[0].spacing)
         base = without_gaps(found.z)
-        moved = levelled(estimate, found.z, grids[0].spacing)
+        moved = levelled(estimate, found.z, base, grids[0].spacing)
         sharp = self._sharpened(evaluator, grids[0], base, moved, occlusion)
         del evaluator
         kept = torch.isfinite(found.z) & ~overhanging(found.z, base, grids[0].spacing)
