@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,18 +22,15 @@ from ..numerics.filters import (
     isolated,
     local_rms,
     median3,
-    pad_edges,
-    pad_linear,
     scatter,
-    smooth,
     smooth_pairs,
     specks,
-    upsample,
 )
 from ..numerics.planes import Settled, settle, settled_heights
 from .evaluator import Pass
 from .layers import JUMP_CELLS
 from .refine import Estimate
+from .steepness import steepness, steepness_off_walls
 
 _CARRY_SPREAD = 0.4
 """Cells that agree less than this are bridged from their neighbours before the next pass."""
@@ -108,18 +105,13 @@ scatter from pulling the planes: without it a bower lost 4 % of its cells."""
 _LEAST_ERROR_PX = 0.005
 """No matching is better. A few cells that happen to scatter by nothing would pull the planes
 around them centimetres off."""
-_APERTURE_ERROR_PX, _STEEP, _LEAST_STEEP = 0.15, 0.87, 0.3
+_APERTURE_ERROR_PX = 0.15
 """Error that neighbours share where the texture runs along the views' motion, as an edge does that
 is parallel to the baseline: on a slope, views show it blurred differently, and the match slides
-along it. It is that of a steep slope (41 degrees), and grows in proportion from at least this share
-of it. With 0.05 on all slopes the board of seed 4, which is as steep, was 0.18 mm off flat instead
-of 0.03; with 0.15 on all, the RMS error of the bower of seed 0 was 1.2 times as large, since planes
-overruled the flanks of stones; with nothing on level ones, a board of 2 degrees was 0.12 mm off
-flat instead of 0.01."""
-_SLOPE_HALVINGS, _SLOPE_SIGMA = 4, 1.0
-"""The slope is that of 16 x 16 cells, smoothed over as many such blocks: stones have none."""
-_STEEPEST_GROUND = 1.5
-"""Pairs of cells that rise more than this are a wall, and no slope of the ground."""
+along it. It is that of a steep slope, and grows with the slope (:mod:`.steepness`). With 0.05 on
+all slopes the board of seed 4 (41 degrees) was 0.18 mm off flat instead of 0.03; with 0.15 on all,
+the RMS error of the bower of seed 0 was 1.2 times as large, since planes overruled the flanks of
+stones; with nothing on level ones, a board of 2 degrees was 0.12 mm off flat instead of 0.01."""
 _APERTURE_OF_RELIEF_PX = 0.02
 """Likewise where relief is told from noise. With 0 the board of seed 4 was 0.09 mm off flat instead
 of 0.06; with 0.1 next to no relief came back."""
@@ -438,7 +430,7 @@ class _Hidden:
 
 def _hidden(estimate: Estimate, error_px: float, spacing: float) -> _Hidden:
     """Of an estimate, where the aperture's error grows with the slope."""
-    aperture = _APERTURE_ERROR_PX**2 * _steepness(estimate.z, spacing)
+    aperture = _APERTURE_ERROR_PX**2 * steepness(estimate.z, spacing)
     return _Hidden(usual_curvature(estimate), error_px, aperture)
 
 
@@ -449,54 +441,8 @@ def _off_walls(hidden: _Hidden, z: Tensor, spacing: float) -> _Hidden:
     is left is no less certain than elsewhere: without this, sigma was twice the error up to 16
     cells from the walls of the boxes of seeds 0 to 3.
     """
-    aperture = _APERTURE_ERROR_PX**2 * _steepness_off_walls(z, spacing)
-    return _Hidden(hidden.usual, hidden.error_px, aperture)
-
-
-def _steepness(z: Tensor, spacing: float) -> Tensor:
-    """Squared slope around every cell over that of a steep one, within bounds; NaN is bridged."""
-    total, share, shapes = _blocks(z, _SLOPE_HALVINGS)
-    blocks = fill_gaps(torch.where(share > 0, total / share, torch.nan))
-    taps = gaussian_taps(_SLOPE_SIGMA)
-    wide = smooth(pad_linear(blocks, len(taps) // 2 + 1), taps)
-    rise = torch.stack([wide[1:-1, 2:] - wide[1:-1, :-2], wide[2:, 1:-1] - wide[:-2, 1:-1]])
-    run = 2 * 2**_SLOPE_HALVINGS * spacing
-    return _steep(rise / (run * _STEEP), shapes)
-
-
-def _steepness_off_walls(z: Tensor, spacing: float) -> Tensor:
-    """Likewise of the ground alone: differences that are as large as a wall's do not count."""
-    total, share, whole = _blocks(z, 1)
-    pairs = torch.where(share > 0, total / share, torch.nan)
-    taps = gaussian_taps(_SLOPE_SIGMA)
-    slopes = []
-    for axis in 0, 1:
-        slope = torch.full_like(pairs, torch.nan)
-        slope.narrow(axis, 0, pairs.shape[axis] - 1).copy_(pairs.diff(dim=axis) / (2 * spacing))
-        slope[slope.abs() > _STEEPEST_GROUND] = torch.nan
-        total, share, shapes = _blocks(slope, _SLOPE_HALVINGS - 1)
-        total, share = (smooth(pad_edges(x, len(taps) // 2), taps) for x in (total, share))
-        slopes.append(total / share.clamp(min=1e-6))
-    return _steep(torch.stack(slopes) / _STEEP, whole + shapes)
-
-
-def _blocks(maps: Tensor, halvings: int) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
-    """Sums and counts of the known cells over a block's size, and the shapes on the way there."""
-    known = torch.isfinite(maps)
-    total, share = torch.where(known, maps, 0.0), known.to(maps)
-    shapes = []
-    for _ in range(halvings):
-        shapes.append((total.shape[0], total.shape[1]))
-        total, share = halve(total), halve(share)
-    return total, share, shapes
-
-
-def _steep(relative: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-    """Square of slopes over a steep one, shape (2, H, W), within bounds; in the first shape."""
-    steepness = relative.square().sum(0).clamp_(_LEAST_STEEP**2, 1.0)
-    for shape in reversed(shapes):
-        steepness = upsample(steepness, shape)
-    return steepness
+    aperture = _APERTURE_ERROR_PX**2 * steepness_off_walls(z, spacing)
+    return replace(hidden, aperture=aperture)
 
 
 def _variance(estimate: Estimate, noise: Tensor, scale: float, hidden: _Hidden) -> Tensor:
